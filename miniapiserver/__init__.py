@@ -1,0 +1,1 @@
+"""The API server: the hub every other process talks to."""

@@ -1,0 +1,1 @@
+"""The kinds the API server knows: one row each."""
