@@ -1,8 +1,8 @@
 """Storage as etcd models it: one global revision, compare-and-swap writes, watch from a revision, compaction.
 
-My job: the words both implementations speak and the errors they raise. I own nothing; `sqlite` and `etcd` implement me,
-`watchcache` and `registry` use me. A write that returned is on disk; a write that raised anything but `StorageUnavailable`
-did not happen.
+My job: the words both implementations speak and the errors they raise. I own nothing; `sqlite` and `etcd` implement
+me, `watchcache` and `registry` use me. A write that returned is on disk; a write that raised anything but
+`StorageUnavailable` did not happen.
 """
 
 import enum
@@ -58,8 +58,8 @@ class KeyValue:
 
 @dataclass(frozen=True, slots=True)
 class RangeResult:
-    """One page, in key order. `revision` is the store's revision the page shows; `more`: keys remain after the last one;
-    `count`: how many keys the whole range holds."""
+    """One page, in key order. `revision` is the store's revision the page shows; `more`: keys remain after the last
+    one; `count`: how many keys the prefix holds, those before `start` included."""
 
     items: Sequence[KeyValue]
     revision: int
@@ -117,10 +117,14 @@ class Storage(Protocol):
     def watch(self, prefix: str, *, after: int) -> AsyncIterator[Sequence[Event]]:
         """Batches of events with revision > `after`, in revision order, without gaps, until the iterator is closed.
 
-        An empty batch is a progress notice. Raises Compacted when `after` is too old, StorageUnavailable when the engine is lost.
+        An empty batch is a progress notice; the first batch may be one, saying that the watch stands. Raises Compacted
+        when `after` is below what was compacted to, StorageUnavailable when the engine is lost.
         """
         ...
 
     async def compact(self, revision: int) -> None:
-        """Forget history before `revision`; the current state stays."""
+        """Forget history before `revision`: ranges at it and watches after it still work. The current state stays.
+
+        Raises FutureRevision; what is compacted already stays so.
+        """
         ...
