@@ -1,0 +1,1 @@
+"""Certificates, keys, tokens, kubeconfigs and SSH keys: files and objects, no network."""
