@@ -1,0 +1,197 @@
+"""HTTP front doors: an aiohttp low-level server on one or more listeners.
+
+I own the listeners and the connections until a handler takes one over (`wire.upgrade`). The handler decides
+everything else. Rule: bytes that arrive behind the head of an upgrade request are kept, never parsed as HTTP
+and never dropped (aiohttp keeps them for `websocket` only; its C parser discards them for SPDY/3.1).
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestHandler
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+MAX_BODY = 3 * 1024 * 1024  # upstream's limit for request bodies
+MAX_LINE = 128 * 1024  # an exec URL carries the whole command line
+MAX_FIELD = 64 * 1024  # a service account token in a header is a few KiB
+MAX_HEADERS = 200
+MAX_EARLY = 256 * 1024  # bytes kept behind an upgrade request before reading pauses
+HEAD_END = b"\r\n\r\n"
+
+_log = logging.getLogger("wire.http")
+# What aiohttp reports of clients that speak no HTTP is their fault, not ours: keep it out of the error log.
+_aiohttp_log = logging.getLogger("wire.http.aiohttp")
+
+
+class Connection(RequestHandler):
+    """One client connection, until it ends or is taken over. Keeps the bytes behind an upgrade head."""
+
+    __slots__ = ("_early", "_ending", "_upgrading")
+
+    def __init__(self, manager: web.Server, **kwargs: Any) -> None:
+        super().__init__(manager, **kwargs)
+        self._ending = b""  # the last three bytes seen: a head may end across two segments
+        self._upgrading = False
+        self._early = bytearray()
+
+    def data_received(self, data: bytes) -> None:
+        if self._upgrading:
+            self._keep(data)
+            return
+        seen = len(self._messages)
+        super().data_received(data)
+        fresh = len(self._messages) - seen
+        if fresh > 0 and not self._upgraded and self._asks_for_upgrade():
+            self._upgrading = True
+            joined = self._ending + data
+            end = joined.find(HEAD_END) if fresh == 1 else joined.rfind(HEAD_END)
+            if end >= 0:
+                self._keep(joined[end + len(HEAD_END) :])
+        self._ending = data[-3:]
+
+    def _asks_for_upgrade(self) -> bool:
+        return bool(getattr(self._messages[-1][0], "upgrade", False))
+
+    def _keep(self, data: bytes) -> None:
+        self._early += data
+        if len(self._early) >= MAX_EARLY and self.transport is not None:
+            self.transport.pause_reading()
+
+    def take_early(self) -> bytes:
+        """Everything that came behind the upgrade head. Once: the caller has it then."""
+        early = bytes(self._early) + bytes(self._message_tail)
+        self._early.clear()
+        self._message_tail = b""
+        return early
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        answer = await super().finish_response(request, resp, start_time)
+        if self._upgrading and self.transport is not None:
+            # The upgrade was declined and the connection lives on: what was kept is the next request.
+            self._upgrading = False
+            early = self.take_early()
+            self.transport.resume_reading()
+            if early:
+                self.data_received(early)
+        return answer
+
+
+class _Server(web.Server):
+    """aiohttp's connection factory with our connection and our body limit."""
+
+    def __init__(self, handler: Handler, max_body: int, **kwargs: Any) -> None:
+        super().__init__(handler, request_factory=self._make_limited, **kwargs)
+        self._max_body = max_body
+
+    def _make_limited(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: RequestHandler,
+        writer: AbstractStreamWriter,
+        task: "asyncio.Task[None]",
+    ) -> web.BaseRequest:
+        return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=self._max_body)
+
+    def __call__(self) -> RequestHandler:
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+
+class HTTPServer:
+    """An HTTP server on any number of listeners. `async with` it; leaving stops listening and ends handlers.
+
+    A handler is cancelled when its client leaves. `grace` is how long running requests may finish at the end.
+    """
+
+    def __init__(
+        self, handler: Handler, *, max_body: int = MAX_BODY, keepalive: float = 90.0, grace: float = 2.0
+    ) -> None:
+        self._handler = handler
+        self._max_body = max_body
+        self._keepalive = keepalive
+        self._grace = grace
+        self._server: _Server | None = None
+        self._listeners: list[asyncio.Server] = []
+        self._unix_paths: list[str] = []
+
+    async def __aenter__(self) -> Self:
+        self._server = _Server(
+            self._handler,
+            self._max_body,
+            handler_cancellation=True,
+            access_log=None,
+            logger=_aiohttp_log,
+            keepalive_timeout=self._keepalive,
+            max_line_size=MAX_LINE,
+            max_field_size=MAX_FIELD,
+            max_headers=MAX_HEADERS,
+            auto_decompress=False,
+            lingering_time=0.0,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._server is not None
+        for listener in self._listeners:
+            listener.close()
+        self._server.pre_shutdown()
+        await self._server.shutdown(self._grace)
+        # One turn for the transports that shutdown closed to report it.
+        await asyncio.sleep(0)
+        for path in self._unix_paths:
+            _unlink(path)
+
+    async def listen(
+        self,
+        host: str | None = "127.0.0.1",
+        port: int = 0,
+        ssl_context: ssl.SSLContext | None = None,
+        *,
+        sock: socket.socket | None = None,
+    ) -> int:
+        """Listen on `host:port` (0: any free one) or on a bound socket; the port that was taken."""
+        assert self._server is not None, "use `async with`"
+        loop = asyncio.get_running_loop()
+        handshake = 10.0 if ssl_context is not None else None
+        if sock is not None:
+            listener = await loop.create_server(
+                self._server, sock=sock, ssl=ssl_context, backlog=1024, ssl_handshake_timeout=handshake
+            )
+        else:
+            listener = await loop.create_server(
+                self._server, host, port, ssl=ssl_context, backlog=1024, ssl_handshake_timeout=handshake
+            )
+        self._listeners.append(listener)
+        bound: int = listener.sockets[0].getsockname()[1]
+        _log.debug("listen host=%s port=%d tls=%s", host, bound, ssl_context is not None)
+        return bound
+
+    async def listen_unix(self, path: str, mode: int = 0o600) -> None:
+        """Listen on a UNIX path, replacing a stale socket file."""
+        assert self._server is not None, "use `async with`"
+        _unlink(path)
+        listener = await asyncio.get_running_loop().create_unix_server(self._server, path)
+        os.chmod(path, mode)
+        self._listeners.append(listener)
+        self._unix_paths.append(path)
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)

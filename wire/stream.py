@@ -1,0 +1,290 @@
+"""A byte stream over any asyncio transport, with bounded buffers both ways.
+
+One class for TCP, TLS and UNIX sockets, asyncio and uvloop. I own the transport; whoever opened or took over the
+stream owns me and closes me. Reading pauses the transport when nobody consumes; writing waits in `drain`.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl as ssl_module
+from collections import deque
+from typing import Any
+
+from wire.errors import ConnectionLost, PeerProtocolError, dial_error
+from wire.net import join_host_port
+
+READ_LIMIT = 256 * 1024  # one recv of asyncio's: above it the transport is paused
+HANDSHAKE_TIMEOUT = 10.0  # TLS handshake in upstream's transports
+CLOSE_TIMEOUT = 2.0
+
+
+class Stream(asyncio.Protocol):
+    """One connection. Lives until both sides ended or the owner aborts it.
+
+    `read` returns b"" at the end of the peer's bytes, and raises ConnectionLost if the connection broke instead.
+    Cancelling `read` or `drain` loses nothing.
+    """
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._chunks: deque[bytes] = deque()
+        self._buffered = 0
+        self._eof = False
+        self._lost = False
+        self._error: BaseException | None = None
+        self._paused_reading = False
+        self._paused_writing = False
+        self._reader: asyncio.Future[None] | None = None
+        self._drainers: list[asyncio.Future[None]] = []
+        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._can_half_close = False
+
+    # Protocol callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
+        self._transport = transport  # type: ignore[assignment]
+        self._can_half_close = self.transport.can_write_eof()
+
+    def data_received(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self._buffered += len(data)
+        if self._buffered > READ_LIMIT and not self._paused_reading:
+            self._paused_reading = True
+            self.transport.pause_reading()
+        self._wake_reader()
+
+    def eof_received(self) -> bool:
+        self._eof = True
+        self._wake_reader()
+        # TLS transports can not stay open for writing, and warn when asked to.
+        return self._can_half_close
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._lost = True
+        self._eof = True
+        self._error = exc
+        self._wake_reader()
+        for waiter in self._drainers:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._drainers.clear()
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._paused_writing = True
+
+    def resume_writing(self) -> None:
+        self._paused_writing = False
+        for waiter in self._drainers:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._drainers.clear()
+
+    def _wake_reader(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    # Reading
+
+    async def read(self, n: int = 65536) -> bytes:
+        """The next bytes, at most `n`; b"" at the end."""
+        while not self._chunks:
+            if self._error is not None:
+                raise ConnectionLost(str(self._error) or "connection lost") from self._error
+            if self._eof:
+                return b""
+            await self._wait_for_data()
+        return self._take(n)
+
+    async def read_until(self, mark: bytes, limit: int) -> bytes:
+        """The bytes up to and including `mark`. Raises PeerProtocolError beyond `limit`, ConnectionLost at the end."""
+        held = bytearray()
+        while True:
+            piece = await self.read()
+            if not piece:
+                self.pushback(bytes(held))
+                raise ConnectionLost("unexpected EOF")
+            start = max(0, len(held) - len(mark) + 1)
+            held += piece
+            end = held.find(mark, start)
+            if end >= 0:
+                end += len(mark)
+                self.pushback(bytes(held[end:]))
+                return bytes(held[:end])
+            if len(held) > limit:
+                raise PeerProtocolError(f"more than {limit} bytes without an end")
+
+    def _take(self, n: int) -> bytes:
+        chunk = self._chunks.popleft()
+        if len(chunk) > n:
+            self._chunks.appendleft(chunk[n:])
+            chunk = chunk[:n]
+        self._buffered -= len(chunk)
+        if self._paused_reading and self._buffered <= READ_LIMIT // 2 and not self._lost:
+            self._paused_reading = False
+            self.transport.resume_reading()
+        return chunk
+
+    async def _wait_for_data(self) -> None:
+        assert self._reader is None, "two coroutines read one stream"
+        self._reader = asyncio.get_running_loop().create_future()
+        try:
+            await self._reader
+        finally:
+            self._reader = None
+
+    def pushback(self, data: bytes) -> None:
+        """Put bytes back in front of what is read next."""
+        if data:
+            self._chunks.appendleft(data)
+            self._buffered += len(data)
+            self._wake_reader()
+
+    def take_buffered(self) -> list[bytes]:
+        """Everything received and not yet read, for whoever takes the transport over."""
+        chunks = list(self._chunks)
+        self._chunks.clear()
+        self._buffered = 0
+        return chunks
+
+    @property
+    def at_eof(self) -> bool:
+        """Whether the peer has ended and everything was read."""
+        return self._eof and not self._chunks
+
+    @property
+    def is_lost(self) -> bool:
+        return self._lost
+
+    @property
+    def error(self) -> BaseException | None:
+        return self._error
+
+    # Writing
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Queue bytes. On a lost connection they are dropped and the next `drain` says so."""
+        if not self._lost:
+            self.transport.write(data)
+
+    def writelines(self, parts: list[bytes]) -> None:
+        if not self._lost:
+            self.transport.write(b"".join(parts))
+
+    async def drain(self) -> None:
+        """Wait until the peer has taken enough for more to be written. Raises ConnectionLost."""
+        if self._paused_writing and not self._lost:
+            waiter = asyncio.get_running_loop().create_future()
+            self._drainers.append(waiter)
+            await waiter
+        if self._lost:
+            raise ConnectionLost(str(self._error or "connection lost")) from self._error
+        if self.transport.is_closing():
+            # connection_lost is on its way: let it arrive instead of spinning.
+            await asyncio.sleep(0)
+
+    def write_eof(self) -> None:
+        """End our direction where the transport can; otherwise nothing."""
+        if self._can_half_close and not self._lost and not self.transport.is_closing():
+            # A peer that has just gone: connection_lost will report it.
+            with contextlib.suppress(OSError, RuntimeError):
+                self.transport.write_eof()
+
+    @property
+    def can_write_eof(self) -> bool:
+        return self._can_half_close
+
+    # Ending
+
+    async def aclose(self, timeout: float = CLOSE_TIMEOUT) -> None:
+        """Flush, close, and wait until it is closed; a peer that does not take the rest is cut off."""
+        self.close()
+        if self._transport is None:
+            return
+        try:
+            await asyncio.wait_for(asyncio.shield(self._closed), timeout)
+        except TimeoutError:
+            self.abort()
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+
+    def close(self) -> None:
+        """Begin to close: what was written is still flushed."""
+        if self._transport is not None and not self._lost:
+            if self._paused_reading:
+                # A paused TLS transport would not see the peer's close_notify.
+                self._paused_reading = False
+                self.transport.resume_reading()
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once; what was not sent is lost."""
+        if self._transport is not None and not self._lost:
+            self.transport.abort()
+
+    async def wait_closed(self) -> None:
+        await asyncio.shield(self._closed)
+
+    # Facts
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        assert self._transport is not None, "not connected"
+        return self._transport
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default if self._transport is None else self._transport.get_extra_info(name, default)
+
+
+async def open_stream(
+    sock: socket.socket,
+    *,
+    ssl: ssl_module.SSLContext | None = None,
+    server_hostname: str | None = None,
+    address: str | None = None,
+    via: str = "direct",
+) -> Stream:
+    """A stream over a connected socket, which it owns from now on. Raises DialError (TLSVerificationError)."""
+    loop = asyncio.get_running_loop()
+    stream = Stream()
+    where = address or _address_of(sock, server_hostname)
+    # asyncio insists: a name with TLS ("" for none), no name without.
+    server_hostname = (server_hostname or "") if ssl is not None else None
+    handshake = HANDSHAKE_TIMEOUT if ssl is not None else None
+    connect = loop.create_unix_connection if sock.family == socket.AF_UNIX else loop.create_connection
+    try:
+        await connect(
+            lambda: stream, sock=sock, ssl=ssl, server_hostname=server_hostname, ssl_handshake_timeout=handshake
+        )
+    except (OSError, ssl_module.SSLError, TimeoutError) as error:
+        sock.close()
+        if isinstance(error, ConnectionAbortedError):
+            # asyncio's word for a handshake that took too long.
+            error = TimeoutError("TLS handshake timeout")
+        raise dial_error(where, via, error) from error
+    except BaseException:
+        sock.close()
+        raise
+    return stream
+
+
+def _address_of(sock: socket.socket, server_hostname: str | None) -> str:
+    try:
+        peer = sock.getpeername()
+    except OSError:
+        return server_hostname or "?"
+    if isinstance(peer, tuple):
+        return join_host_port(server_hostname or peer[0], peer[1])
+    return f"unix:{peer}" if peer else (server_hostname or "?")
+
+
+async def stream_pair() -> tuple[Stream, Stream]:
+    """Two connected streams over a socketpair."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    return await open_stream(ours), await open_stream(theirs)

@@ -1,0 +1,129 @@
+"""TLS contexts per role, which follow their files.
+
+I make `ssl.SSLContext`s and notice when a certificate, key or CA file was replaced; I never open a connection.
+Neighbours: `certs` writes the files, `wire.http` and `wire.stream` use the contexts.
+Rule: TLS 1.2 or later; a client context verifies unless its caller says, by name, that it must not.
+"""
+
+import os
+import ssl
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
+
+Path = str | PathLike[str]
+Stamp = tuple[tuple[int, int, int], ...]
+
+# OpenSSL's X509_V_FLAG_NO_CHECK_TIME. An expired client certificate should be answered with 401 by the
+# authenticator, as upstream does, not with a TLS alert nobody can read.
+_NO_CHECK_TIME = 0x200000
+
+
+def server_context(
+    cert: Path, key: Path, client_ca: Sequence[Path] = (), require: bool = False
+) -> "ReloadingServerContext":
+    """A context for a listener. With `client_ca` a client certificate is asked for; with `require` demanded."""
+    return ReloadingServerContext(ssl.PROTOCOL_TLS_SERVER).follow(cert, key, client_ca, require)
+
+
+class ReloadingServerContext(ssl.SSLContext):
+    """A server context that, at a handshake, notices replaced files and answers with the new ones.
+
+    The listener keeps this object for ever. The SNI callback runs at every handshake (also without SNI) and
+    swaps in a fresh context for that connection only; a half-written file keeps the last good one.
+    """
+
+    def follow(self, cert: Path, key: Path, client_ca: Sequence[Path], require: bool) -> "ReloadingServerContext":
+        self._files = (cert, key, tuple(client_ca), require)
+        self._stamp = stamp(cert, key, *client_ca)
+        self._fresh: ssl.SSLContext | None = None
+        _load_server(self, *self._files)
+        # Typed as None by typeshed; a callable is what the ssl module documents.
+        self.sni_callback = self._on_handshake
+        return self
+
+    def _on_handshake(self, handshake: Any, server_name: str | None, context: ssl.SSLContext) -> None:
+        cert, key, client_ca, _ = self._files
+        now = stamp(cert, key, *client_ca)
+        if now != self._stamp:
+            try:
+                fresh = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                _load_server(fresh, *self._files)
+            except (OSError, ssl.SSLError):
+                # The writer is between the two files: keep the last good pair and look again next time.
+                pass
+            else:
+                self._fresh, self._stamp = fresh, now
+        if self._fresh is not None:
+            handshake.context = self._fresh
+
+
+def _load_server(context: ssl.SSLContext, cert: Path, key: Path, client_ca: Sequence[Path], require: bool) -> None:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    context.load_cert_chain(cert, key)
+    # Session tickets would let a client resume with an identity that was revoked since, and cost CPU per handshake.
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
+    for ca in client_ca:
+        context.load_verify_locations(cafile=str(ca))
+    if client_ca:
+        context.verify_mode = ssl.CERT_REQUIRED if require else ssl.CERT_OPTIONAL
+        context.verify_flags = ssl.VerifyFlags(context.verify_flags | _NO_CHECK_TIME)
+
+
+def client_context(
+    ca: Path | None, cert: Path | None = None, key: Path | None = None, verify: bool = True, ca_data: str | None = None
+) -> ssl.SSLContext:
+    """A context for dialing. `verify=False` checks nothing at all and still presents the client certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif ca is not None or ca_data is not None:
+        context.load_verify_locations(cafile=str(ca) if ca is not None else None, cadata=ca_data)
+    else:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    if cert is not None:
+        context.load_cert_chain(cert, key)
+    return context
+
+
+class ClientTLS:
+    """Client contexts made from files, remade when a file changes (rotation). Ask for `.context` at each dial."""
+
+    def __init__(self, ca: Path | None, cert: Path | None = None, key: Path | None = None, verify: bool = True) -> None:
+        self.ca = ca
+        self.cert = cert
+        self.key = key
+        self.verify = verify
+        self._paths = [path for path in (ca, cert, key) if path is not None]
+        self._stamp: Stamp = ()
+        self._context: ssl.SSLContext | None = None
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        now = stamp(*self._paths)
+        if self._context is None or now != self._stamp:
+            try:
+                self._context = client_context(self.ca, self.cert, self.key, self.verify)
+                self._stamp = now
+            except (OSError, ssl.SSLError):
+                # Between the two files of a rotation: the last good pair still stands.
+                if self._context is None:
+                    raise
+        return self._context
+
+
+def stamp(*paths: Path) -> Stamp:
+    """What changes when a file is replaced or rewritten; a missing file has a stamp of its own."""
+    marks = []
+    for path in paths:
+        try:
+            status = os.stat(path)
+            marks.append((status.st_mtime_ns, status.st_ino, status.st_size))
+        except OSError:
+            marks.append((0, 0, 0))
+    return tuple(marks)
