@@ -1,0 +1,1 @@
+"""What may still change or refuse a write after authorization: a table of plugins."""

@@ -1,0 +1,1 @@
+"""Who is asking: a chain of authenticators, first success wins."""

@@ -1,0 +1,1 @@
+"""What the API server answers, one file per kind of endpoint."""

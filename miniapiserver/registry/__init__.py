@@ -1,0 +1,1 @@
+"""Between the endpoints and storage: how each resource is read and written."""
