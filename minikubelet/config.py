@@ -122,7 +122,8 @@ def _kubelet(flags: argparse.Namespace) -> KubeletConfiguration:
         file, address=flags.address, port=flags.port, read_only_port=flags.read_only_port,
         healthz_port=flags.healthz_port, tls_cert_file=flags.tls_cert_file, max_pods=flags.max_pods,
         tls_private_key_file=flags.tls_private_key_file, pod_cidr=flags.pod_cidr,
-        static_pod_path=flags.pod_manifest_path, rotate_certificates=flags.rotate_certificates, authentication=authentication,
+        static_pod_path=flags.pod_manifest_path, rotate_certificates=flags.rotate_certificates,
+        authentication=authentication,
         authorization=_replaced(file.authorization, mode=flags.authorization_mode))
     if bool(kubelet.tls_cert_file) != bool(kubelet.tls_private_key_file):
         raise InvalidConfiguration("--tls-cert-file and --tls-private-key-file must be given together")
