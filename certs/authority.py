@@ -130,9 +130,10 @@ class Authority:
         return KeyPair(self._sign(builder), private_pem(key))
 
     def sign(self, csr_pem: bytes, usages: Sequence[str], lifetime_seconds: float, now: datetime) -> bytes:
-        """The certificate a CSR asks for, with Kubernetes' usage names. Whether it may have it is the caller's to decide.
+        """The certificate a CSR asks for, with Kubernetes' usage names; whether it may have it, the caller decides.
 
-        PEM: the leaf, followed by our own certificate if we are an intermediate. Raises InvalidCSR for a malformed request or an unknown usage.
+        PEM: the leaf, followed by our own certificate if we are an intermediate. Raises InvalidCSR for a malformed
+        request or an unknown usage.
         """
         request = parse_csr(csr_pem)
         unknown = [usage for usage in usages if usage not in _KEY_USAGES and usage not in _EXTENDED_USAGES]
@@ -163,9 +164,9 @@ class Authority:
             builder = builder.add_extension(_key_usage(plain), critical=True)
         if extended:
             builder = builder.add_extension(x509.ExtendedKeyUsage(list(dict.fromkeys(extended))), critical=False)
-        return builder.add_extension(
-            x509.BasicConstraints(ca=False, path_length=None), critical=True
-        ).add_extension(self._authority_key_identifier(), critical=False)
+        return builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True).add_extension(
+            self._authority_key_identifier(), critical=False
+        )
 
     def _authority_key_identifier(self) -> x509.AuthorityKeyIdentifier:
         try:

@@ -76,8 +76,10 @@ def files_of(layout: Layout) -> list[Path]:
     """Every file below the state directory that holds a certificate."""
     found = sorted(layout.pki.glob("*.crt"))
     found += sorted(path for path in layout.state_dir.glob("*.conf") if path != layout.bootstrap_kubelet)
-    return found + sorted(layout.state_dir.glob("nodes/*/pki/*.crt")) + sorted(
-        layout.state_dir.glob("nodes/*/pki/kubelet-client-current.pem")
+    return (
+        found
+        + sorted(layout.state_dir.glob("nodes/*/pki/*.crt"))
+        + sorted(layout.state_dir.glob("nodes/*/pki/kubelet-client-current.pem"))
     )
 
 

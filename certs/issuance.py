@@ -323,5 +323,3 @@ def is_bootstrap_token(token: str) -> bool:
     identifier, dot, secret = token.partition(".")
     sized = len(identifier) == 6 and dot == "." and len(secret) == 16
     return sized and all(character in _TOKEN_ALPHABET for character in identifier + secret)
-
-

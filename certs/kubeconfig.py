@@ -185,7 +185,7 @@ def remove(path: Path, context: str) -> bool:
 
 
 def _merged(target: JSON, source: JSON) -> JSON:
-    merged = {"apiVersion": "v1", "kind": "Config"} | target
+    merged: JSON = {"apiVersion": "v1", "kind": "Config"} | target
     for section in ("clusters", "contexts", "users"):
         new = {entry["name"]: entry for entry in source.get(section) or []}
         old = list(target.get(section) or [])
