@@ -1,0 +1,104 @@
+"""Quantities: `100m`, `1.5Gi`, `1e3`.
+
+My job: read a quantity exactly and print it in Kubernetes' canonical form (apimachinery `resource.Quantity`): the
+largest suffix of its own family that leaves a whole number. Pure; raises InvalidQuantity and nothing else.
+"""
+
+import re
+from functools import lru_cache
+
+_PATTERN = re.compile(r"([+-]?)([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(Ki|Mi|Gi|Ti|Pi|Ei|n|u|m|k|M|G|T|P|E|[eE][+-]?[0-9]{1,3}|)")
+_BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
+_DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_SUFFIX = {power: suffix for suffix, power in _DECIMAL.items()}
+_BINARY_SUFFIX = {power: suffix for suffix, power in _BINARY.items()} | {0: ""}
+_NANO = 10**9
+#: Upstream keeps no more than this, and rounds up what is finer than a nano.
+_LIMIT = (2**63 - 1) * _NANO
+
+
+class InvalidQuantity(ValueError):
+    """Text that is no quantity; its words are upstream's."""
+
+    def __init__(self) -> None:
+        super().__init__("quantities must match the regular expression "
+                         "'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")
+
+
+@lru_cache(maxsize=4096)
+def _parse(text: str) -> tuple[int, str]:
+    """(value in nanos, suffix). Finer than a nano is rounded away from zero, as upstream does."""
+    match = _PATTERN.fullmatch(text)
+    if match is None:
+        raise InvalidQuantity
+    sign, number, suffix = match.groups()
+    whole, _, fraction = number.partition(".")
+    mantissa = int((whole or "0") + fraction)
+    if suffix in _BINARY:
+        numerator, denominator = mantissa * 1024 ** _BINARY[suffix] * _NANO, 10 ** len(fraction)
+    else:
+        exponent = int(suffix[1:]) if suffix[:1] in ("e", "E") and suffix != "E" else _DECIMAL[suffix]
+        power = exponent + 9 - len(fraction)
+        numerator, denominator = (mantissa * 10**power, 1) if power >= 0 else (mantissa, 10**-power)
+    nanos = min(-(-numerator // denominator), _LIMIT)
+    return (-nanos if sign == "-" else nanos), suffix
+
+
+def nanos(text: str) -> int:
+    """The value in billionths, exactly comparable. Raises InvalidQuantity."""
+    return _parse(text)[0]
+
+
+def value(text: str) -> int:
+    """The value as a whole number, rounded up (`Quantity.Value`)."""
+    return -(-nanos(text) // _NANO)
+
+
+def milli_value(text: str) -> int:
+    """The value in thousandths, rounded up (`Quantity.MilliValue`)."""
+    return -(-nanos(text) // 10**6)
+
+
+@lru_cache(maxsize=4096)
+def canonical(text: str) -> str:
+    """The same quantity as upstream prints it. Raises InvalidQuantity."""
+    amount, suffix = _parse(text)
+    if amount == 0:
+        return "0"
+    if suffix in _BINARY and abs(amount) >= 1024 * _NANO and amount % _NANO == 0:
+        return _binary(amount // _NANO)
+    if suffix[:1] in ("e", "E") and suffix != "E":
+        return _exponent(amount)
+    return _decimal(amount)
+
+
+def from_nanos(amount: int, like: str = "") -> str:
+    """A canonical quantity of this many billionths in the family of `like` (binary if that one is)."""
+    binary = _parse(like)[1] in _BINARY if like else False
+    if binary and abs(amount) >= 1024 * _NANO and amount % _NANO == 0:
+        return _binary(amount // _NANO)
+    return _decimal(amount) if amount else "0"
+
+
+def _binary(whole: int) -> str:
+    power = 0
+    while whole % 1024 == 0 and power < 6:
+        whole //= 1024
+        power += 1
+    return f"{whole}{_BINARY_SUFFIX[power]}"
+
+
+def _decimal(amount: int) -> str:
+    power = -9
+    while amount % 1000 == 0 and power < 18:
+        amount //= 1000
+        power += 3
+    return f"{amount}{_SUFFIX[power]}"
+
+
+def _exponent(amount: int) -> str:
+    power = -9
+    while amount % 1000 == 0:
+        amount //= 1000
+        power += 3
+    return f"{amount}e{power}" if power else str(amount)
