@@ -21,6 +21,8 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
+from wire.errors import ConnectionLost
+
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 MAX_BODY = 3 * 1024 * 1024  # upstream's limit for request bodies
@@ -76,6 +78,16 @@ class Connection(RequestHandler):
         self._message_tail = b""
         return early
 
+    def release(self) -> asyncio.Transport:
+        """Give the transport away for good. The handler goes on; aiohttp forgets the connection when it ends."""
+        transport, self.transport = self.transport, None
+        if transport is None:
+            raise ConnectionLost("the client has gone")
+        self.keep_alive(False)
+        if self._manager is not None:
+            self._manager.connection_lost(self, None)
+        return transport
+
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
@@ -118,7 +130,7 @@ class HTTPServer:
     """
 
     def __init__(
-        self, handler: Handler, *, max_body: int = MAX_BODY, keepalive: float = 90.0, grace: float = 2.0
+        self, handler: Handler, *, max_body: int = MAX_BODY, keepalive: float = 90.0, grace: float = 0.5
     ) -> None:
         self._handler = handler
         self._max_body = max_body

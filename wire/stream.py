@@ -39,6 +39,8 @@ class Stream(asyncio.Protocol):
         self._drainers: list[asyncio.Future[None]] = []
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._can_half_close = False
+        self.bytes_in = 0
+        self.bytes_out = 0
 
     # Protocol callbacks
 
@@ -48,8 +50,10 @@ class Stream(asyncio.Protocol):
         self._can_half_close = self.transport.can_write_eof()
 
     def data_received(self, data: bytes) -> None:
+        size = len(data)
+        self.bytes_in += size
         self._chunks.append(data)
-        self._buffered += len(data)
+        self._buffered += size
         if self._buffered > READ_LIMIT and not self._paused_reading:
             self._paused_reading = True
             self.transport.pause_reading()
@@ -156,6 +160,15 @@ class Stream(asyncio.Protocol):
         return self._eof and not self._chunks
 
     @property
+    def eof_seen(self) -> bool:
+        """Whether the peer has ended, read or not."""
+        return self._eof
+
+    @property
+    def writing_paused(self) -> bool:
+        return self._paused_writing
+
+    @property
     def is_lost(self) -> bool:
         return self._lost
 
@@ -168,11 +181,8 @@ class Stream(asyncio.Protocol):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Queue bytes. On a lost connection they are dropped and the next `drain` says so."""
         if not self._lost:
+            self.bytes_out += len(data)
             self.transport.write(data)
-
-    def writelines(self, parts: list[bytes]) -> None:
-        if not self._lost:
-            self.transport.write(b"".join(parts))
 
     async def drain(self) -> None:
         """Wait until the peer has taken enough for more to be written. Raises ConnectionLost."""

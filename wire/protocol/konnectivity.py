@@ -13,6 +13,11 @@ raises PeerProtocolError and nothing else.
     DATA      4   4 data          {1 connectID, 2 error, 3 data}         ... because DATA sits at 4
     DIAL_CLS  5   7 closeDial     {1 random}
     DRAIN     6   8 drain         {}
+    EOF      64  64 eof           {1 connectID}                          ours: no more bytes this way, half-close
+    CREDIT   65  65 credit        {1 connectID, 2 bytes}                 ours: so many more bytes may be sent
+    RESET    66  66 reset         {1 connectID, 2 error}                 ours: ended early, in both directions
+
+The last three, and field 100, go only to a peer that announced in its metadata that it knows them.
 
 `dial_id` is "random" on the wire: who asked. `connect_id` is the agent's number for what it dialled.
 """
@@ -37,6 +42,9 @@ class PacketType(IntEnum):
     DATA = 4
     DIAL_CLS = 5
     DRAIN = 6
+    EOF = 64
+    CREDIT = 65
+    RESET = 66
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +90,23 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True)
+class EndOfFile:
+    connect_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    connect_id: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    connect_id: int
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """A packet type newer than this program. Real peers ignore those, and so do we."""
 
@@ -89,6 +114,7 @@ class Unknown:
 
 
 Packet = DialRequest | DialResponse | CloseRequest | CloseResponse | Data | CloseDial | Drain | Unknown
+Packet |= EndOfFile | Credit | Reset
 Fields = dict[int, "int | Buffer"]
 
 
@@ -113,6 +139,12 @@ def encode(packet: Packet) -> bytes:
             return b"\x08\x05" + _message(7, _number(1, dial_id))
         case Drain():
             return b"\x08\x06\x42\x00"
+        case EndOfFile(connect_id):
+            return b"\x08\x40" + _message(64, _number(1, connect_id))
+        case Credit(connect_id, size):
+            return b"\x08\x41" + _message(65, _number(1, connect_id) + _number(2, size))
+        case Reset(connect_id, error):
+            return b"\x08\x42" + _message(66, _number(1, connect_id) + _text(2, error))
         case Unknown(kind):
             return b"\x08" + varint(kind)
 
@@ -190,6 +222,9 @@ _READERS: dict[int, tuple[int, Callable[[Fields], Packet]]] = {
     PacketType.CLOSE_RSP: (6, lambda fields: CloseResponse(_int(fields, 2), _str(fields, 1))),
     PacketType.DIAL_CLS: (7, lambda fields: CloseDial(_int(fields, 1))),
     PacketType.DRAIN: (8, lambda fields: Drain()),
+    PacketType.EOF: (64, lambda fields: EndOfFile(_int(fields, 1))),
+    PacketType.CREDIT: (65, lambda fields: Credit(_int(fields, 1), _int(fields, 2))),
+    PacketType.RESET: (66, lambda fields: Reset(_int(fields, 1), _str(fields, 2))),
 }
 
 
