@@ -6,7 +6,7 @@ me, `watchcache` and `registry` use me. A write that returned is on disk; a writ
 """
 
 import enum
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
@@ -114,7 +114,7 @@ class Storage(Protocol):
         """Remove the key if mod_revision is `expected`. Raises Conflict."""
         ...
 
-    def watch(self, prefix: str, *, after: int) -> AsyncIterator[Sequence[Event]]:
+    def watch(self, prefix: str, *, after: int) -> AsyncGenerator[Sequence[Event], None]:
         """Batches of events with revision > `after`, in revision order, without gaps, until the iterator is closed.
 
         An empty batch is a progress notice; the first batch may be one, saying that the watch stands. Raises Compacted

@@ -18,7 +18,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -173,7 +173,7 @@ class SQLiteStorage:
         except sqlite3.Error as error:
             raise StorageUnavailable(f"{self._path}: {error}") from error
 
-    async def watch(self, prefix: str, *, after: int) -> AsyncIterator[Sequence[Event]]:
+    async def watch(self, prefix: str, *, after: int) -> AsyncGenerator[Sequence[Event], None]:
         with self._feeds.open(prefix) as feed:
             announced = self._revision
             if after < self._compacted:
