@@ -6,15 +6,10 @@ The owner of the streams owns the relay; cancelling it closes neither stream.
 """
 
 import asyncio
-import contextlib
-import os
-import socket
-import struct
 from dataclasses import dataclass
 
 from wire.stream import Stream
 
-LINGER = 60.0  # how long the rest may take to be delivered once one side has gone
 WRITE_HIGH = 256 * 1024
 
 
@@ -62,21 +57,19 @@ class _End(asyncio.Protocol):
         self.ended = True
         other = self.other
         if not self.half_close or other.ended or not other.can_half_close:
-            self.relayed.finish()
-            return False
+            self.stream.eof_received()
+            self.relayed.ending.set()
+            return self.can_half_close
         if not other.lost and not other.transport.is_closing():
             other.transport.write_eof()
         return self.can_half_close
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.lost = True
-        if exc is not None:
-            self.relayed.error = self.relayed.error or exc
-            # The far side must not take this for a good end: a reset follows what is still in our buffer.
-            if not self.other.lost:
-                _reset_on_close(self.other.transport)
+        if exc is not None and self.relayed.error is None:
+            self.relayed.error = exc
         self.stream.connection_lost(exc)
-        self.relayed.finish()
+        self.relayed.ending.set()
 
 
 class _Relayed:
@@ -89,15 +82,6 @@ class _Relayed:
         self.b = _End(b, self, half_close)
         self.a.other, self.b.other = self.b, self.a
 
-    def finish(self) -> None:
-        """Flush and close both. What was received is delivered; what is not yet received is no longer wanted."""
-        self.ending.set()
-        for end in (self.a, self.b):
-            if not end.lost:
-                # A paused TLS transport would wait for its peer's close_notify without reading it.
-                end.transport.resume_reading()
-                end.transport.close()
-
     def start(self) -> None:
         ends = (self.a, self.b)
         for end in ends:
@@ -109,7 +93,7 @@ class _Relayed:
                 end.data_received(chunk)
         for end in ends:
             if end.lost:
-                self.finish()
+                self.ending.set()
             elif end.stream.eof_seen:
                 end.eof_received()
             elif end.other.transport.get_write_buffer_size() > WRITE_HIGH:
@@ -124,33 +108,24 @@ class _Relayed:
             end.stream.bytes_out += other.count
             if not end.lost:
                 end.transport.set_protocol(end.stream)
+                end.transport.resume_reading()
 
 
-def _reset_on_close(transport: asyncio.Transport) -> None:
-    sock = transport.get_extra_info("socket")
-    if sock is None or sock.family == socket.AF_UNIX:
-        return
-    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(sock.fileno())) as same:
-        same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
-async def relay(a: Stream, b: Stream, *, half_close: bool = True, linger: float = LINGER) -> RelayResult:
+async def relay(a: Stream, b: Stream, *, half_close: bool = True) -> RelayResult:
     """Copy both ways until both are done; both streams are closed then.
 
     With `half_close` the end of one direction leaves the other open, as long as the far side can half-close (TLS can
-    not: there, and with `half_close=False`, the first end ends both, after what was received is flushed).
+    not: there, and with `half_close=False`, the first end ends both, after what was received is delivered).
     """
     relayed = _Relayed(a, b, half_close)
     relayed.start()
     try:
         await relayed.ending.wait()
-        async with asyncio.timeout(linger):
-            await a.wait_closed()
-            await b.wait_closed()
-    except TimeoutError as error:
-        relayed.error = relayed.error or error
-        a.abort()
-        b.abort()
     finally:
         relayed.stop()
+    if relayed.error is not None:
+        # Whoever is left must not take this for a good end: a reset follows what we still hold.
+        a.reset_on_close()
+        b.reset_on_close()
+    await asyncio.gather(a.finish(), b.finish())
     return RelayResult(relayed.a.count, relayed.b.count, relayed.error)

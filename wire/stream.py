@@ -6,8 +6,13 @@ stream owns me and closes me. Reading pauses the transport when nobody consumes;
 
 import asyncio
 import contextlib
+import fcntl
+import os
 import socket
 import ssl as ssl_module
+import struct
+import sys
+import termios
 from collections import deque
 from typing import Any
 
@@ -17,6 +22,7 @@ from wire.net import join_host_port
 READ_LIMIT = 256 * 1024  # one recv of asyncio's: above it the transport is paused
 HANDSHAKE_TIMEOUT = 10.0  # TLS handshake in upstream's transports
 CLOSE_TIMEOUT = 2.0
+FINISH_TIMEOUT = 4 * 3600.0  # upstream's streamingConnectionIdleTimeout: the longest a stopped reader is waited for
 
 
 class Stream(asyncio.Protocol):
@@ -221,6 +227,61 @@ class Stream(asyncio.Protocol):
         except asyncio.CancelledError:
             self.abort()
             raise
+
+    async def finish(self, patience: float = 0.0) -> None:
+        """Deliver everything that was written, then close; a peer that reads slowly is waited for.
+
+        Closing while the kernel still holds unsent bytes loses them if the peer happens to write (its PING meets a
+        closed socket, and the reset empties the queue). `patience` is how long the peer may take to close first.
+        """
+        try:
+            async with asyncio.timeout(FINISH_TIMEOUT):
+                await self._flush()
+                if patience and not self._eof:
+                    await self._wait_for_eof(patience)
+        except (ConnectionLost, TimeoutError):
+            self.abort()
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+        await self.aclose()
+
+    async def _flush(self) -> None:
+        self.transport.set_write_buffer_limits(high=0)
+        # The kernel has no event for "all acknowledged", so this one condition is asked for again and again.
+        pause, calm = 0.001, 0
+        while calm < 2 and not self._lost:
+            await self.drain()
+            calm = calm + 1 if not self.transport.get_write_buffer_size() and not self._unacknowledged() else 0
+            if calm < 2:
+                await asyncio.sleep(pause if not calm else 0)
+                pause = min(pause * 2, 0.25)
+
+    def _unacknowledged(self) -> int:
+        """Bytes the peer's kernel has not taken yet."""
+        sock = self.get_extra_info("socket")
+        if sock is None or sock.family == socket.AF_UNIX or not hasattr(termios, "TIOCOUTQ"):
+            return 0
+        answer = bytearray(4)
+        try:
+            fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, answer)  # SIOCOUTQ, see tcp(7)
+        except OSError:
+            return 0
+        return int.from_bytes(answer, sys.byteorder)
+
+    async def _wait_for_eof(self, patience: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while await self.read():
+                    pass
+
+    def reset_on_close(self) -> None:
+        """From now on closing resets the connection, so that the peer can not take it for a good end."""
+        sock = self.get_extra_info("socket")
+        if sock is None or sock.family == socket.AF_UNIX or self._lost:
+            return
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(sock.fileno())) as same:
+            same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def close(self) -> None:
         """Begin to close: what was written is still flushed."""
