@@ -62,13 +62,16 @@ def strict_text(problems: list[str]) -> str:
     return "strict decoding error: " + ", ".join(problems)
 
 
-def decode_patched(obj: JSON, group: str, version: str, kind: str, patched: bytes | str = b"") -> tuple[JSON, list[str]]:
-    """The same for an object that a patch made. `patched` is what the error shows. Raises Invalid."""
-    schema = _schema(obj, group, version, kind)
+def decode_patched(obj: Any, group: str, version: str, kind: str, patched: bytes | str = b"") -> tuple[JSON, list[str]]:
+    """The same for what a patch made. `patched` is what the error shows. Raises Invalid."""
+    shown = patched or orjson.dumps(obj)
+    if not isinstance(obj, dict):
+        raise patch_invalid(shown, f"couldn't get version/kind; {_not_an_object(obj)}")
     try:
-        problems = conform(obj, schema)
-    except Mismatch as error:
-        raise patch_invalid(patched or orjson.dumps(obj), str(error)) from error
+        _expect(obj, group, version, kind)
+        problems = conform(obj, _schema(obj, group, version, kind))
+    except (Mismatch, BadRequest) as error:
+        raise patch_invalid(shown, str(error)) from error
     return canonical_order(obj), problems
 
 
