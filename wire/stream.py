@@ -236,7 +236,7 @@ class Stream(asyncio.Protocol):
         """
         try:
             async with asyncio.timeout(FINISH_TIMEOUT):
-                await self._flush()
+                await self.flush()
                 if patience and not self._eof:
                     await self._wait_for_eof(patience)
         except (ConnectionLost, TimeoutError):
@@ -246,7 +246,8 @@ class Stream(asyncio.Protocol):
             raise
         await self.aclose()
 
-    async def _flush(self) -> None:
+    async def flush(self) -> None:
+        """Wait until the peer's kernel has everything that was written. Raises ConnectionLost."""
         self.transport.set_write_buffer_limits(high=0)
         # The kernel has no event for "all acknowledged", so this one condition is asked for again and again.
         pause, calm = 0.001, 0
