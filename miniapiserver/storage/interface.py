@@ -59,7 +59,7 @@ class KeyValue:
 @dataclass(frozen=True, slots=True)
 class RangeResult:
     """One page, in key order. `revision` is the store's revision the page shows; `more`: keys remain after the last
-    one; `count`: how many keys the prefix holds, those before `start` included."""
+    one; `count`: how many keys the range holds from `start` on, whatever the limit."""
 
     items: Sequence[KeyValue]
     revision: int

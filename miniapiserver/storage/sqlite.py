@@ -155,11 +155,9 @@ class SQLiteStorage:
         self._check_readable(at)
         bounds = {"at": at, "low": max(prefix, start), "high": after_prefix(prefix), "limit": limit or -1}
         items = [KeyValue(*row) for row in self._read(sql.SELECT_RANGE, bounds)]
-        if bounds["low"] == prefix and (not limit or len(items) < limit):
-            return RangeResult(items, at, False, len(items))
-        from_start = self._read(sql.COUNT_RANGE, bounds)[0][0]
-        whole = self._read(sql.COUNT_RANGE, bounds | {"low": prefix})[0][0]
-        return RangeResult(items, at, from_start > len(items), whole)
+        full = bool(limit) and len(items) == limit
+        count = self._read(sql.COUNT_RANGE, bounds)[0][0] if full else len(items)
+        return RangeResult(items, at, count > len(items), count)
 
     def _check_readable(self, revision: int) -> None:
         if revision > self._revision:
