@@ -22,6 +22,20 @@ class Clock:
         await asyncio.sleep(seconds)
 
 
+async def wait_until(event: asyncio.Event, clock: Clock, seconds: float) -> bool:
+    """Wait for `event`, at most `seconds`; whether it is set."""
+    if event.is_set():
+        return True
+    sleeping = asyncio.ensure_future(clock.sleep(seconds))
+    waiting = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait((sleeping, waiting), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        sleeping.cancel()
+        waiting.cancel()
+    return event.is_set()
+
+
 def rfc3339(moment: datetime) -> str:
     """metav1.Time: whole seconds."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

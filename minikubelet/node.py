@@ -14,7 +14,7 @@ from typing import Any
 
 from minikubelet import machine as machines
 from minikubelet import nodestatus
-from minikubelet.clock import Clock, rfc3339, rfc3339_micro
+from minikubelet.clock import Clock, rfc3339, rfc3339_micro, wait_until
 from minikubelet.config import Config
 from minikubelet.logline import kv
 from minikubelet.runtime.interface import Capabilities
@@ -148,14 +148,8 @@ class Node:
                 log.warning("node.status.retry %s", kv(error=error))
 
     async def _next_round(self, seconds: float) -> None:
+        await wait_until(self._changed, self._clock, seconds)
         self._changed.clear()
-        sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
-        waking = asyncio.ensure_future(self._changed.wait())
-        try:
-            await asyncio.wait((sleeping, waking), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            waking.cancel()
 
     async def _patch_status(self, status: JSON) -> None:
         answer = await self._client.patch(f"{self._path}/status", {"status": status}, content_type=STRATEGIC)

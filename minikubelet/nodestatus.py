@@ -85,7 +85,8 @@ def allocatable(config: Config, machine: Machine) -> JSON:
     """Capacity less what is reserved and what upstream keeps free before evicting."""
     reserved = (config.kubelet.system_reserved, config.kubelet.kube_reserved)
     cpu = machine.cpu_millis - sum(quantity.milli(part["cpu"]) for part in reserved if "cpu" in part)
-    memory = machine.memory - EVICTION_MEMORY - sum(quantity.whole(part["memory"]) for part in reserved if "memory" in part)
+    held = sum(quantity.whole(part["memory"]) for part in reserved if "memory" in part)
+    memory = machine.memory - EVICTION_MEMORY - held
     return {
         "cpu": quantity.format_cpu(max(cpu, 0)),
         "ephemeral-storage": str(machine.disk * 9 // 10),
@@ -94,7 +95,8 @@ def allocatable(config: Config, machine: Machine) -> JSON:
     }
 
 
-def conditions(pressure: Pressure, capabilities: Capabilities, not_ready: str, old: Sequence[JSON], now: str) -> list[JSON]:
+def conditions(pressure: Pressure, capabilities: Capabilities, not_ready: str, old: Sequence[JSON],
+               now: str) -> list[JSON]:
     """`not_ready`: why the node cannot run pods, empty if it can. `old` is what was reported before."""
     isolated = capabilities.mounts and capabilities.pids
     found = [

@@ -1,7 +1,8 @@
 """How long a container that ended must wait before it starts again.
 
-My job: 10 s, doubling to the ceiling, forgotten after a run of twice the ceiling (upstream's flowcontrol.Backoff).
-Pure: `now` comes in as monotonic seconds. Neighbours: `containers` (crashes) and `images` pulls.
+My job: the first restart at once, then 10 s, doubling to the ceiling, forgotten after twice the ceiling without a
+failure (upstream's flowcontrol.Backoff as the runtime manager uses it). Pure: monotonic seconds come in. Neighbours:
+`containers` (crashes, image pulls).
 """
 
 from dataclasses import dataclass
@@ -17,24 +18,22 @@ class Backoff:
     ceiling: float = CEILING
     initial: float = INITIAL
     _delay: float = 0.0
-    _since: float = 0.0
+    _updated_at: float = 0.0
 
-    @property
-    def delay(self) -> float:
-        return self._delay
+    def wait_after(self, failed_at: float) -> float:
+        """Seconds that must pass after `failed_at` before the next attempt."""
+        return 0.0 if self._has_expired(failed_at) else self._delay
 
-    def next_delay(self, now: float, ran_since: float | None = None) -> float:
-        """Seconds to wait before the next attempt; counts this failure. A run since `ran_since` that outlasted
-        twice the ceiling starts the count anew."""
-        quiet_since = self._since if ran_since is None else ran_since
-        if self._delay and now - quiet_since > 2 * self.ceiling:
-            self._delay = 0.0
-        self._delay = min(self._delay * 2, self.ceiling) if self._delay else min(self.initial, self.ceiling)
-        self._since = now
-        return self._delay
+    def attempt(self, failed_at: float, now: float) -> None:
+        """The attempt that follows the failure at `failed_at` is made now; the next failure waits longer."""
+        if not self._delay or self._has_expired(failed_at):
+            self._delay = min(self.initial, self.ceiling)
+        else:
+            self._delay = min(self._delay * 2, self.ceiling)
+        self._updated_at = now
 
-    def reset(self) -> None:
-        self._delay = 0.0
+    def _has_expired(self, failed_at: float) -> bool:
+        return failed_at - self._updated_at > 2 * self.ceiling
 
 
 def as_go_duration(seconds: float) -> str:

@@ -123,16 +123,21 @@ def _mount_status(mount: JSON) -> JSON:
     return status
 
 
-def initial_records(pod: JSON) -> dict[str, ContainerRecord]:
+LOST = 137
+_LOST_MESSAGE = ("The container could not be located when the kubelet was restarted. "
+                 "The container used to be Running")
+
+
+def initial_records(pod: JSON, now: str) -> dict[str, ContainerRecord]:
     """One record per container. What an earlier kubelet process told the API server is carried over: restart counts,
-    the last termination, and those init containers that are done."""
+    the last termination, and those init containers that are done. What ran then was lost with that process."""
     status = pod.get("status") or {}
     has_init = any(kind in (ContainerKind.INIT, ContainerKind.SIDECAR) for kind, _ in containers(pod))
     waiting = Waiting("PodInitializing") if has_init else Waiting("ContainerCreating")
     records = {}
     for kind, spec in containers(pod):
         known = _known_status(status, STATUS_OF_KIND[kind], spec["name"])
-        records[spec["name"]] = _record(kind, spec, known, waiting)
+        records[spec["name"]] = _record(kind, spec, known, waiting, now)
     return records
 
 
@@ -140,7 +145,7 @@ def _known_status(status: JSON, field_name: str, name: str) -> JSON:
     return next((item for item in status.get(field_name) or () if item.get("name") == name), {})
 
 
-def _record(kind: ContainerKind, spec: JSON, known: JSON, waiting: Waiting) -> ContainerRecord:
+def _record(kind: ContainerKind, spec: JSON, known: JSON, waiting: Waiting, now: str) -> ContainerRecord:
     record = ContainerRecord(kind, spec, waiting)
     state = known.get("state") or {}
     last = (known.get("lastState") or {}).get("terminated")
@@ -153,7 +158,8 @@ def _record(kind: ContainerKind, spec: JSON, known: JSON, waiting: Waiting) -> C
         record.state = Terminated.from_json(state["terminated"])
         record.started = bool(known.get("started"))
     elif "running" in state:
-        record.state = Running(state["running"].get("startedAt", ""))
+        record.state = Terminated(LOST, "ContainerStatusUnknown", _LOST_MESSAGE, state["running"].get("startedAt"), now,
+                                  record.container_id)
     elif "waiting" in state:
         record.state = Waiting(state["waiting"].get("reason", ""), state["waiting"].get("message", ""))
     return record
