@@ -70,19 +70,19 @@ class Selection:
         """None: this block needs a look at every line."""
         if self.since and not self._all_since(block):
             return None
-        pattern, replacement = (STAMPED_LINE, rb"\1") if self.options.timestamps else (FULL_LINE, b"")
+        stamped = self.options.timestamps
+        pattern, replacement = (STAMPED_LINE, rb"\1") if stamped else (FULL_LINE, b"")
         done, start = [], 0
         while start < len(block) and (head := STAMPED_LINE.match(block, start)):
             run = _run(block, start, head.group())
             if run is None:
                 break
-            end, rest = run
-            done.append(rest.replace(b"\n" + head.group(), b"\n" + head.group(1) if self.options.timestamps else b"\n")[1:])
-            start = end
+            start, lines = run
+            done.append(lines.replace(b"\n" + head.group(), b"\n" + head.group(1) if stamped else b"\n")[1:])
         if start:
             block = block[start:]
-        rewritten, lines = pattern.subn(replacement, block)
-        if lines != block.count(b"\n") + (not block.endswith(b"\n") and block != b""):
+        rewritten, count = pattern.subn(replacement, block)
+        if count != block.count(b"\n") + (not block.endswith(b"\n") and block != b""):
             return None
         return b"".join((*done, rewritten))
 

@@ -67,6 +67,11 @@ class Launched:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, number)
 
+    def take_terminal(self) -> int:
+        """The master of the process's terminal; from now on the caller's to close."""
+        terminal, self.terminal = self.terminal, -1
+        return terminal
+
     def close(self) -> None:
         self._line.close()
         for descriptor in (self.pidfd, self.terminal):

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 
 from minikubelet.logs.cri import Clock, Framer
-from minikubelet.logs.writer import LogFile
+from minikubelet.logs.writer import Feed, LogFile
 from minikubelet.runtime.interface import AttachLagged, Stream
 from minikubelet.runtime.streams import read_some
 
@@ -28,7 +28,8 @@ class Listener:
         self._resume = resume
         self._chunks: deque[bytes] = deque()
         self._ready = asyncio.Event()
-        self._over: Exception | None | bool = False
+        self._is_over = False
+        self._error: Exception | None = None
         self.size = 0
 
     @property
@@ -36,22 +37,22 @@ class Listener:
         return self.size >= LISTENER_BYTES
 
     def put(self, data: bytes) -> None:
-        if self._over is False:
+        if not self._is_over:
             self._chunks.append(data)
             self.size += len(data)
             self._ready.set()
 
     def finish(self, error: Exception | None = None) -> None:
         """The end, or why there is no more."""
-        if self._over is False:
-            self._over = error
+        if not self._is_over:
+            self._is_over, self._error = True, error
             self._ready.set()
 
     async def read(self, n: int = 65536) -> bytes:
         while not self._chunks:
-            if self._over is not False:
-                if isinstance(self._over, Exception):
-                    raise self._over
+            if self._error:
+                raise self._error
+            if self._is_over:
                 return b""
             self._ready.clear()
             await self._ready.wait()
@@ -81,6 +82,10 @@ class Output:
         self._framers[stream] = Framer(stream.value)
         self._descriptors[stream] = descriptor
         asyncio.get_running_loop().add_reader(descriptor, self._read, stream)
+
+    @property
+    def feed(self) -> Feed | None:
+        return self._log.feed if self._log else None
 
     def listen(self, stream: Stream) -> Listener:
         listener = Listener(lambda: self._resume(stream))

@@ -27,16 +27,6 @@ async def readable(descriptor: int) -> None:
         loop.remove_reader(descriptor)
 
 
-async def writable(descriptor: int) -> None:
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
-    loop.add_writer(descriptor, _wake, ready)
-    try:
-        await ready
-    finally:
-        loop.remove_writer(descriptor)
-
-
 def _wake(ready: "asyncio.Future[None]") -> None:
     if not ready.done():
         ready.set_result(None)
@@ -74,32 +64,52 @@ def set_window_size(descriptor: int, width: int, height: int) -> None:
         fcntl.ioctl(descriptor, termios.TIOCSWINSZ, size)
 
 
-class PipeSource:
-    """Output pulled by one reader. Back-pressure is the pipe itself: who does not read, stops the writer."""
+class _Ended:
+    """A descriptor with one waiter; closing it wakes the waiter."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._ready: asyncio.Future[None] | None = None
+
+    async def _wait(self, *, to_write: bool) -> None:
+        loop = asyncio.get_running_loop()
+        add, remove = (loop.add_writer, loop.remove_writer) if to_write else (loop.add_reader, loop.remove_reader)
+        self._ready = loop.create_future()
+        descriptor = self._descriptor
+        add(descriptor, _wake, self._ready)
+        try:
+            await self._ready
+        finally:
+            self._ready = None
+            if self._descriptor == descriptor:
+                remove(descriptor)
+
+    def abort(self) -> None:
+        """Close at once; harmless when closed."""
+        if self._descriptor >= 0:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._descriptor)
+            loop.remove_writer(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1
+            if self._ready:
+                _wake(self._ready)
+
+
+class PipeSource(_Ended):
+    """Output pulled by one reader. Back-pressure is the pipe itself: who does not read, stops the writer."""
 
     async def read(self, n: int = 65536) -> bytes:
         while self._descriptor >= 0:
             try:
                 return read_some(self._descriptor, n)
             except BlockingIOError:
-                await readable(self._descriptor)
+                await self._wait(to_write=False)
         return b""
 
-    def close(self) -> None:
-        if self._descriptor >= 0:
-            asyncio.get_running_loop().remove_reader(self._descriptor)
-            os.close(self._descriptor)
-            self._descriptor = -1
 
-
-class PipeSink:
+class PipeSink(_Ended):
     """Input of a process. One writer at a time."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
 
     async def write(self, data: bytes) -> None:
         view = memoryview(data)
@@ -109,22 +119,16 @@ class PipeSink:
             try:
                 view = view[os.write(self._descriptor, view) :]
             except BlockingIOError:
-                await writable(self._descriptor)
+                await self._wait(to_write=True)
             except OSError as error:
                 raise BrokenPipeError(errno.EPIPE, "the process reads no more") from error
 
     async def close(self) -> None:
         self.abort()
 
-    def abort(self) -> None:
-        if self._descriptor >= 0:
-            asyncio.get_running_loop().remove_writer(self._descriptor)
-            os.close(self._descriptor)
-            self._descriptor = -1
-
 
 class TerminalSink(PipeSink):
-    """Keys typed into a terminal. Ending the input is a key too; the descriptor is the master's own copy."""
+    """Keys typed into a terminal. Ending the input is a key too; the descriptor is a copy of the master."""
 
     async def close(self) -> None:
         if self._descriptor >= 0:
