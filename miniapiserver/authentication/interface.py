@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from multidict import CIMultiDict, CIMultiDictProxy
+
 ANONYMOUS = "system:anonymous"
 AUTHENTICATED = "system:authenticated"
 UNAUTHENTICATED = "system:unauthenticated"
@@ -45,12 +47,7 @@ class UserInfo:
 ANONYMOUS_USER = UserInfo(ANONYMOUS, groups=(UNAUTHENTICATED,))
 
 
-class Headers(Protocol):
-    def get(self, name: str, default: None = None) -> str | None: ...
-
-    def getall(self, name: str, default: list[str]) -> list[str]: ...
-
-    def keys(self) -> "object": ...
+Headers = CIMultiDict[str] | CIMultiDictProxy[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ My job: trust `X-Remote-*` headers from a peer whose certificate chains to `--re
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from certs.identity import ClientCAs, UnverifiedCertificate
+from certs.errors import UnverifiedCertificate
+from certs.identity import ClientCAs
 from miniapiserver.authentication.interface import Credentials, Headers, UserInfo
 
 
@@ -40,7 +41,7 @@ class RequestHeaderAuthenticator:
 
     def _extra(self, headers: Headers) -> dict[str, tuple[str, ...]]:
         extra: dict[str, tuple[str, ...]] = {}
-        for name in set(headers.keys()):  # type: ignore[call-overload]
+        for name in set(headers):
             for prefix in self._names.extra_prefix:
                 if name.lower().startswith(prefix.lower()):
                     extra[unquote(name[len(prefix):]).lower()] = tuple(headers.getall(name, []))

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from certs.jwt import InvalidToken, TokenVerifier
+from certs.errors import InvalidToken
+from certs.jwt import TokenVerifier
 from miniapiserver.authentication.bootstraptoken import decoded
 from miniapiserver.authentication.interface import AuthenticationFailed, UserInfo
 from miniapiserver.registry.objects import Objects

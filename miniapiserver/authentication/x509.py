@@ -6,7 +6,8 @@ I keep its answers for a few seconds because every request of a connection shows
 
 from collections.abc import Callable
 
-from certs.identity import ClientCAs, UnverifiedCertificate
+from certs.errors import UnverifiedCertificate
+from certs.identity import ClientCAs
 from miniapiserver.authentication.interface import AuthenticationFailed, Credentials, UserInfo
 
 #: The same as upstream's token cache: short enough that an expired certificate is noticed at once.

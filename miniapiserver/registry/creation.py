@@ -35,14 +35,16 @@ def generated_name(base: str) -> str:
     return base[:LONGEST_GENERATED_BASE] + random_suffix()
 
 
-async def create(store: Store, schema: TypeSchema, obj: JSON, call: Call, allocator: Allocator) -> bytes:
+async def create(store: Store, schema: TypeSchema, obj: JSON, call: Call, allocator: Allocator, *,
+                 tracks_fields: bool = True) -> bytes:
     """The created object as clients see it (dry run: as it would be, without resourceVersion).
 
+    `tracks_fields` is False when `obj` brings its managedFields (server-side apply).
     Raises whatever admission and validation raise, AlreadyExists, ServiceUnavailable.
     """
     wanted = obj["metadata"]
     attempts = GENERATE_ATTEMPTS if wanted.get("generateName") and not wanted.get("name") else 1
-    await prepare(store.row, schema, obj, call)
+    await prepare(store.row, schema, obj, call, tracks_fields=tracks_fields)
     for attempt in range(attempts):
         try:
             return await _write(store, obj, call, allocator)
@@ -53,15 +55,16 @@ async def create(store: Store, schema: TypeSchema, obj: JSON, call: Call, alloca
     raise AssertionError("the loop returns or raises")
 
 
-async def prepare(row: Resource, schema: TypeSchema, obj: JSON, call: Call) -> None:
+async def prepare(row: Resource, schema: TypeSchema, obj: JSON, call: Call, *, tracks_fields: bool = True) -> None:
     """Everything before the write; `obj` is complete and valid afterwards."""
     metadata = obj["metadata"]
     if metadata.get("resourceVersion"):
         raise InternalError("resourceVersion should not be set on objects to be created")
     row.strategy.default(obj)
     _forget_system_fields(metadata)
-    managedfields.track_update(None, obj, schema, manager=call.options.field_manager, operation="Update",
-                               subresource=call.subresource, now=call.clock.rfc3339())
+    if tracks_fields:
+        managedfields.track_update(None, obj, schema, api_version=row.api_version, manager=call.options.field_manager,
+                                   subresource=call.subresource, now=call.clock.rfc3339())
     attributes = call.attributes(Operation.CREATE, row, obj, None, namespace=metadata.get("namespace", ""),
                                  name=metadata.get("name", ""))
     await call.admission.admit(attributes)

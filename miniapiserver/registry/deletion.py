@@ -83,14 +83,15 @@ async def _step(store: Store, current: Cached, obj: JSON, options: DeleteOptions
         return Deleted(Outcome.MARKED if stays else Outcome.REMOVED, encode(marked))
     if stays:
         return Deleted(Outcome.MARKED, await store.replace(marked, current))
+    gone = obj
     if store.row.kind == "Pod" and store.row.group == "":
         # Upstream writes the mark before it removes, so that watchers see why the pod goes.
         await store.replace(marked, current)
         current = store.get(marked["metadata"].get("namespace", ""), marked["metadata"]["name"])
+        gone = marked
     revision = await store.remove(current)
     await allocator.release(obj)
-    data = encode(marked) if store.row.strategy.returns_deleted_object else encode(obj)
-    return Deleted(Outcome.REMOVED, with_revision(data, revision))
+    return Deleted(Outcome.REMOVED, with_revision(encode(gone), revision))
 
 
 def mark(kind: str, obj: JSON, options: DeleteOptions, default_propagation: str, call: Call) -> JSON:

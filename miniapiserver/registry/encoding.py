@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 
+from miniapiserver.watchcache.cached import splice
+
 JSON = dict[str, Any]
 
 
@@ -21,8 +23,8 @@ def encode(obj: JSON) -> bytes:
 
 
 def with_revision(data: bytes, revision: int) -> bytes:
-    """The stored form as clients see it: the first `"metadata":{` is the object's own, nothing before it can contain one."""
-    return data.replace(b'"metadata":{', b'"metadata":{"resourceVersion":"%d",' % revision, 1)
+    """The stored form as clients see it."""
+    return splice(data, revision)
 
 
 def decode(data: bytes) -> JSON:

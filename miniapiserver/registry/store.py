@@ -1,7 +1,7 @@
 """One resource's objects: read from the watch cache, written to storage.
 
-My job: keys, revisions and storage errors of one row, as API errors. I decide nothing about content; `creation`, `update` and
-`deletion` do, on top of me. I own no connection: storage and the caches belong to the server.
+My job: keys, revisions and storage errors of one row, as API errors. Content is decided by `creation`, `update` and
+`deletion`, on top of me. I own no connection: storage and the caches belong to the server.
 """
 
 from typing import Any
@@ -10,7 +10,6 @@ from miniapiserver.errors import AlreadyExists, Conflict, NotFound, ServiceUnava
 from miniapiserver.registry.encoding import decode, encode, with_revision
 from miniapiserver.resources.resource import Resource
 from miniapiserver.storage import interface as storage_errors
-from miniapiserver.storage.interface import Storage
 from miniapiserver.watchcache import Cached, WatchCache
 
 JSON = dict[str, Any]
@@ -21,8 +20,8 @@ MODIFIED = "the object has been modified; please apply your changes to the lates
 class Store:
     """Lives as long as its row is served."""
 
-    def __init__(self, row: Resource, storage: Storage, cache: WatchCache) -> None:
-        self.row, self.cache, self._storage = row, cache, storage
+    def __init__(self, row: Resource, cache: WatchCache) -> None:
+        self.row, self.cache = row, cache
         self._prefix = f"/registry/{row.storage}/"
 
     def key(self, namespace: str, name: str) -> str:
@@ -65,12 +64,11 @@ class Store:
         value, name = self._encoded(obj), obj["metadata"]["name"]
         key = self.key(obj["metadata"].get("namespace", ""), name)
         try:
-            revision = await self._storage.create(key, value, ttl=self.row.ttl)
+            revision = await self.cache.create(key, value, ttl=self.row.ttl)
         except storage_errors.KeyExists:
             raise AlreadyExists.resource(self.row.plural, self.row.group, name) from None
         except storage_errors.StorageUnavailable as error:
             raise ServiceUnavailable(f"storage: {error}") from error
-        await self.cache.wait_until(revision)
         return self.shown(with_revision(value, revision))
 
     async def replace(self, obj: JSON, current: Cached) -> bytes:
@@ -80,23 +78,21 @@ class Store:
         if shown == current.data:
             return self.shown(shown)
         try:
-            revision = await self._storage.update(current.key, value, expected=current.revision, ttl=self.row.ttl)
+            revision = await self.cache.update(current.key, value, expected=current.revision, ttl=self.row.ttl)
         except storage_errors.Conflict as error:
             raise StaleWrite() from error
         except storage_errors.StorageUnavailable as error:
             raise ServiceUnavailable(f"storage: {error}") from error
-        await self.cache.wait_until(revision)
         return self.shown(with_revision(value, revision))
 
     async def remove(self, current: Cached) -> int:
         """Delete at `current`'s revision and return the delete's revision. Raises StaleWrite, ServiceUnavailable."""
         try:
-            revision = await self._storage.delete(current.key, expected=current.revision)
+            revision = await self.cache.delete(current.key, expected=current.revision)
         except storage_errors.Conflict as error:
             raise StaleWrite() from error
         except storage_errors.StorageUnavailable as error:
             raise ServiceUnavailable(f"storage: {error}") from error
-        await self.cache.wait_until(revision)
         return revision
 
     def _encoded(self, obj: JSON) -> bytes:

@@ -31,11 +31,13 @@ class Change:
     """How to make the new object from the stored one.
 
     `make(old)` returns a new object (never `old` itself, changed); it may raise an APIError. `tracks_fields` is False when
-    `make` keeps metadata.managedFields itself (server-side apply).
+    `make` keeps metadata.managedFields itself (server-side apply). `follows` is True when `make` starts from whatever is
+    stored (a patch): then a write that came between is no conflict, `make` is asked again.
     """
 
     make: Callable[[JSON], JSON]
     tracks_fields: bool = True
+    follows: bool = False
 
 
 async def update(store: Store, schema: TypeSchema, namespace: str, name: str, change: Change, call: Call,
@@ -50,7 +52,7 @@ async def update(store: Store, schema: TypeSchema, namespace: str, name: str, ch
         try:
             return await _write(store, current, old, new, call, allocator)
         except StaleWrite:
-            if insists:
+            if insists and not change.follows:
                 raise store.conflict(name) from None
     raise store.conflict(name)
 
@@ -79,7 +81,7 @@ async def prepare(store: Store, schema: TypeSchema, old: JSON, new: JSON, change
     row.strategy.default(new)
     _keep_system_fields(old["metadata"], new["metadata"])
     if change.tracks_fields:
-        managedfields.track_update(old, new, schema, manager=call.options.field_manager, operation="Update",
+        managedfields.track_update(old, new, schema, api_version=row.api_version, manager=call.options.field_manager,
                                    subresource=call.subresource, now=call.clock.rfc3339())
     attributes = call.attributes(Operation.UPDATE, row, new, old, namespace=old["metadata"].get("namespace", ""),
                                  name=old["metadata"]["name"])
@@ -113,7 +115,6 @@ async def _write(store: Store, current: Cached, old: JSON, new: JSON, call: Call
     if call.options.dry_run:
         async with allocator.allocation(new, old, dry_run=True):
             return encode(new)
-    managedfields.settle(old, new)
     if is_released(new):
         data = encode(new)
         await store.remove(current)

@@ -1,0 +1,54 @@
+"""A pod's priority, computed from its PriorityClass.
+
+My job: the Priority plugin (`plugin/pkg/admission/priority`): numbers never come from the client.
+"""
+
+from typing import Any
+
+from miniapiserver.admission.interface import Attributes, Operation, Plugin
+from miniapiserver.errors import Forbidden
+from miniapiserver.registry.objects import Objects
+
+STORAGE = "priorityclasses.scheduling.k8s.io"
+DEFAULT_POLICY = "PreemptLowerPriority"
+
+
+class Priority(Plugin):
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    async def admit(self, attributes: Attributes) -> None:
+        row = attributes.row
+        if row.plural != "pods" or row.group or attributes.subresource or attributes.operation is not Operation.CREATE:
+            return
+        assert attributes.obj is not None
+        spec = attributes.obj["spec"]
+        name, value, policy = self._computed(attributes, spec)
+        if spec.get("priority") not in (None, value):
+            raise Forbidden.resource("pods", "", attributes.name, f"the integer value of priority ({spec['priority']}) must "
+                                     f"not be provided in pod spec; priority admission controller computed {value} from the "
+                                     "given PriorityClass name")
+        if spec.get("preemptionPolicy") not in (None, policy):
+            raise Forbidden.resource("pods", "", attributes.name, "the string value of PreemptionPolicy "
+                                     f"({spec['preemptionPolicy']}) must not be provided in pod spec; priority admission "
+                                     f"controller computed {policy} from the given PriorityClass name")
+        if name:
+            spec["priorityClassName"] = name
+        spec["priority"], spec["preemptionPolicy"] = value, policy
+
+    def _computed(self, attributes: Attributes, spec: dict[str, Any]) -> tuple[str, int, str]:
+        asked = spec.get("priorityClassName") or ""
+        if not asked:
+            return self._default()
+        found = self._objects.get(STORAGE, "", asked)
+        if found is None:
+            raise Forbidden.resource("pods", "", attributes.name, f"no PriorityClass with name {asked} was found")
+        return asked, found.get("value", 0), found.get("preemptionPolicy") or DEFAULT_POLICY
+
+    def _default(self) -> tuple[str, int, str]:
+        """The class marked globalDefault with the lowest value, else zero."""
+        classes = [item for item in self._objects.list(STORAGE) if item.get("globalDefault")]
+        if not classes:
+            return "", 0, DEFAULT_POLICY
+        chosen = min(classes, key=lambda item: int(item.get("value", 0)))
+        return chosen["metadata"]["name"], chosen.get("value", 0), chosen.get("preemptionPolicy") or DEFAULT_POLICY

@@ -1,0 +1,101 @@
+"""Options of lists and watches, checked in upstream's words.
+
+My job: query → ListOptions (apimachinery `internalversion/validation`, apiserver `handlers/get.go`). Pure.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from miniapiserver.errors import BadRequest, FieldError, Invalid, forbidden_field, not_supported, quote
+from miniapiserver.requestinfo import is_true
+
+MATCHES = ("Exact", "NotOlderThan")
+
+
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    """`resource_version` "" = unset. `timeout` in seconds, None when not asked for."""
+
+    limit: int = 0
+    continue_token: str = ""
+    resource_version: str = ""
+    resource_version_match: str = ""
+    timeout: int | None = None
+    bookmarks: bool = False
+    send_initial_events: bool | None = None
+    label_selector: str = ""
+    field_selector: str = ""
+
+    @property
+    def revision(self) -> int:
+        """The asked revision; 0 also when none was asked for. Raises BadRequest."""
+        if not self.resource_version:
+            return 0
+        if not re.fullmatch(r"\d+", self.resource_version):
+            raise BadRequest(f"Invalid value: {quote(self.resource_version)}: strconv.ParseUint: parsing "
+                             f"{quote(self.resource_version)}: invalid syntax")
+        return int(self.resource_version)
+
+
+def parse(query: Mapping[str, str], *, watching: bool) -> ListOptions:
+    """Raises BadRequest, Invalid."""
+    options = ListOptions(
+        limit=_integer(query, "limit") or 0, continue_token=query.get("continue", ""),
+        resource_version=query.get("resourceVersion", ""), resource_version_match=query.get("resourceVersionMatch", ""),
+        timeout=_integer(query, "timeoutSeconds"), bookmarks=is_true(query.get("allowWatchBookmarks")),
+        send_initial_events=is_true(query["sendInitialEvents"]) if "sendInitialEvents" in query else None,
+        label_selector=query.get("labelSelector", ""), field_selector=query.get("fieldSelector", ""))
+    problems = _watch_problems(options) if watching else _list_problems(options)
+    if problems:
+        raise Invalid.fields("ListOptions", "meta.k8s.io", "", problems)
+    return options
+
+
+def _integer(query: Mapping[str, str], name: str) -> int | None:
+    text = query.get(name)
+    if text is None or text == "":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise BadRequest(f"strconv.ParseInt: parsing {quote(text)}: invalid syntax") from None
+
+
+def _match_problems(options: ListOptions) -> list[FieldError]:
+    match = options.resource_version_match
+    if not match:
+        return []
+    problems = []
+    if not options.resource_version:
+        problems.append(forbidden_field("resourceVersionMatch",
+                                        "resourceVersionMatch is forbidden unless resourceVersion is provided"))
+    if options.continue_token:
+        problems.append(forbidden_field("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided"))
+    if match not in MATCHES:
+        problems.append(not_supported("resourceVersionMatch", match, (*MATCHES, "")))
+    if match == "Exact" and options.resource_version == "0":
+        problems.append(forbidden_field("resourceVersionMatch",
+                                        'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'))
+    return problems
+
+
+def _list_problems(options: ListOptions) -> list[FieldError]:
+    problems = _match_problems(options)
+    if options.send_initial_events is not None:
+        problems.append(forbidden_field("sendInitialEvents", "sendInitialEvents is forbidden for list"))
+    return problems
+
+
+def _watch_problems(options: ListOptions) -> list[FieldError]:
+    problems = []
+    match = options.resource_version_match
+    if options.send_initial_events is not None and match != "NotOlderThan":
+        problems.append(forbidden_field("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to "
+                                        "NotOlderThan"))
+    if options.send_initial_events is None and match:
+        problems.append(forbidden_field("resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless "
+                                        "sendInitialEvents is provided"))
+    if match and match not in MATCHES:
+        problems.append(not_supported("resourceVersionMatch", match, MATCHES))
+    return problems

@@ -1,0 +1,158 @@
+"""PATCH bodies as changes.
+
+My job: the table of patch media types, and for each a body → Change that `registry.update` can apply to any stored version of the object.
+The rules of each patch live in `miniapiserver.patch` and `miniapiserver.managedfields`; field validation of the result is done here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from miniapiserver import managedfields
+from miniapiserver.errors import BadRequest, UnsupportedMediaType
+from miniapiserver.patch import jsonpatch, mergepatch, read, strategic
+from miniapiserver.registry.options import WriteOptions
+from miniapiserver.registry.update import Change
+from miniapiserver.request import Request
+from miniapiserver.resources.resource import Resource
+from miniapiserver.schema.decode import decode_patched, patch_invalid, strict_failure, strict_text
+from miniapiserver.schema.types import TypeSchema
+
+JSON = dict[str, Any]
+
+json_type = "application/json-patch+json"
+merge_type = "application/merge-patch+json"
+strategic_type = "application/strategic-merge-patch+json"
+apply_type = "application/apply-patch+yaml"
+ACCEPTED = (json_type, merge_type, strategic_type, apply_type)
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A PATCH request before it meets an object. `now` is RFC3339."""
+
+    body: bytes
+    row: Resource
+    schema: TypeSchema
+    options: WriteOptions
+    subresource: str
+    now: str
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """`creates`: a missing object is created from `new_object(namespace, name)` (server-side apply only)."""
+
+    change: Change
+    creates: bool = False
+    new_object: Callable[[str, str], JSON] = lambda namespace, name: {}
+
+
+def patch_kind(request: Request, row: Resource) -> str:
+    """The patch media type of a request. Raises UnsupportedMediaType."""
+    media_type = request.http.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if media_type in ACCEPTED:
+        return media_type
+    raise UnsupportedMediaType("the body of the request was in an unknown format - accepted media types include: "
+                               + ", ".join(ACCEPTED))
+
+
+def _checked(patch: Patch, new: JSON) -> JSON:
+    """The patched object, pruned to its type; what was unknown is reported as the client asked."""
+    text = orjson.dumps(new)
+    copy: JSON = orjson.loads(text)
+    obj, problems = decode_patched(copy, patch.row.group, patch.row.version, patch.row.kind, text)
+    if problems and patch.options.field_validation == "Strict":
+        raise patch_invalid(patch.body, strict_text(problems))
+    if problems and patch.options.field_validation == "Warn":
+        patch.request.warnings.extend(text for text in problems if text not in patch.request.warnings)
+    _keep_name(patch, obj)
+    return obj
+
+
+def _keep_name(patch: Patch, obj: JSON) -> None:
+    name = patch.request.info.name
+    if obj["metadata"].get("name") != name:
+        raise BadRequest(f"the name of the object ({obj['metadata'].get('name', '')}) does not match the name on the URL "
+                         f"({name})")
+
+
+def _ordinary(patch: Patch, apply: Callable[[JSON], JSON]) -> Parsed:
+    """The result keeps the stored resourceVersion unless the patch names another, which is then a conflict."""
+    return Parsed(Change(lambda old: _checked(patch, apply(old)), follows=True))
+
+
+def json_patch(patch: Patch) -> Parsed:
+    operations = read(patch.body, json_type)
+    assert isinstance(operations, list)
+    return _ordinary(patch, lambda old: jsonpatch.apply(old, operations))
+
+
+def merge_patch(patch: Patch) -> Parsed:
+    body = read(patch.body, merge_type)
+    assert isinstance(body, dict)
+    return _ordinary(patch, lambda old: mergepatch.apply(old, body))
+
+
+def strategic_patch(patch: Patch) -> Parsed:
+    body = read(patch.body, strategic_type)
+    assert isinstance(body, dict)
+    return _ordinary(patch, lambda old: strategic.apply(old, body, patch.schema))
+
+
+def apply_patch(patch: Patch) -> Parsed:
+    row, options = patch.row, patch.options
+    config, problems = managedfields.read_config(patch.body, row.kind)
+    if config.get("apiVersion", row.api_version) != row.api_version or config.get("kind", row.kind) != row.kind:
+        raise BadRequest(f"apiVersion and kind of the applied object ({config.get('apiVersion')}, {config.get('kind')}) do "
+                         f"not match the request ({row.api_version}, {row.kind})")
+    copy: JSON = orjson.loads(orjson.dumps(config))
+    conformed, unknown = decode_patched({"kind": row.kind, "apiVersion": row.api_version} | copy, row.group, row.version,
+                                        row.kind)
+    if (problems := problems + unknown) and options.field_validation == "Strict":
+        raise strict_failure(conformed, row.kind, problems)
+    if problems and options.field_validation == "Warn":
+        patch.request.warnings.extend(problems)
+
+    def applied(live: JSON | None) -> JSON:
+        new = managedfields.server_side_apply(live, conformed, patch.schema, api_version=row.api_version,
+                                              manager=options.field_manager, force=bool(options.force),
+                                              subresource=patch.subresource, now=patch.now)
+        if new is None:
+            assert live is not None
+            return live
+        return new
+
+    def change(live: JSON) -> JSON:
+        new: JSON = orjson.loads(orjson.dumps(applied(live)))
+        asked = conformed.get("metadata", {}).get("resourceVersion")
+        new["metadata"]["resourceVersion"] = asked or live["metadata"]["resourceVersion"]
+        return new
+
+    return Parsed(Change(change, tracks_fields=False, follows=True), creates=True,
+                  new_object=lambda namespace, name: _named(conformed, applied, namespace, name))
+
+
+def _named(config: JSON, applied: Callable[[None], JSON], namespace: str, name: str) -> JSON:
+    metadata = config.setdefault("metadata", {})
+    metadata.setdefault("name", name)
+    if namespace:
+        metadata.setdefault("namespace", namespace)
+    return applied(None)
+
+
+PATCHES: dict[str, Callable[[Patch], Parsed]] = {
+    json_type: json_patch, merge_type: merge_patch, strategic_type: strategic_patch, apply_type: apply_patch}
+
+
+def plain_patch(media_type: str, body: bytes, schema: TypeSchema) -> Callable[[JSON], JSON]:
+    """A patch of something that is not stored itself (a Scale). Raises BadRequest; apply patches merge."""
+    parsed = read(body, merge_type if media_type == apply_type else media_type)
+    if isinstance(parsed, list):
+        return lambda obj: jsonpatch.apply(obj, parsed)
+    if media_type == strategic_type:
+        return lambda obj: strategic.apply(obj, parsed, schema)
+    return lambda obj: mergepatch.apply(obj, parsed)

@@ -1,0 +1,140 @@
+"""watch: the HTTP side.
+
+My job: a watch request → a long response of one JSON line per event (apiserver `handlers/watch.go`), or one WebSocket text frame per
+event. The lines come ready-made from the watch cache; only Table, PartialObjectMetadata and converted versions are rendered here, once
+for all watchers that ask for the same form. `endpoints.dispatch` calls me.
+"""
+
+import random
+from collections.abc import Callable
+
+import orjson
+from aiohttp import web
+
+from miniapiserver.apiserver import APIServer
+from miniapiserver.endpoints import views
+from miniapiserver.endpoints.answers import representation_of
+from miniapiserver.endpoints.listoptions import ListOptions, parse
+from miniapiserver.endpoints.negotiation import JSON, Representation, View
+from miniapiserver.endpoints.reading import selection
+from miniapiserver.endpoints.responses import headers
+from miniapiserver.errors import APIError, Expired, NotAcceptable, ServiceUnavailable, quote
+from miniapiserver.registry.store import Store
+from miniapiserver.request import Request
+from miniapiserver.resources.resource import Resource
+from miniapiserver.storage.interface import Compacted, StorageUnavailable
+from miniapiserver.watchcache import Watch, WatchEvent, WatchEventType, frame
+
+#: Upstream's --min-request-timeout: a watch lives once to twice this long.
+MIN_TIMEOUT = 1800
+
+Render = Callable[[WatchEvent], bytes]
+
+
+class BadResourceVersion(APIError):
+    """A watch from a version that is no number: 500 without a reason, as upstream."""
+
+    code, reason = 500, ""
+
+
+async def watch(server: APIServer, request: Request, row: Resource) -> web.StreamResponse:
+    representation = representation_of(request)
+    if representation.media_type != JSON:
+        raise NotAcceptable("watches are answered as application/json only", details={})
+    options = parse(request.query, watching=True)
+    store = server.registry.store(row)
+    revision = _revision(options)
+    timeout = options.timeout or random.randint(MIN_TIMEOUT, 2 * MIN_TIMEOUT)
+    name = _single_name(request) or None
+    try:
+        watching = await store.cache.watch(
+            request.info.namespace or None, name, selection(row, options), after_revision=revision,
+            send_initial=bool(options.send_initial_events) or revision == 0, bookmarks=options.bookmarks, timeout=timeout)
+    except Compacted as error:
+        gone = Expired(f"too old resource version: {revision} ({error.oldest})")
+        return await _send_error(request, gone)
+    except StorageUnavailable as error:
+        raise ServiceUnavailable(f"storage: {error}") from error
+    async with watching:
+        return await _stream(request, watching, _renderer(server, request, store, representation))
+
+
+def _revision(options: ListOptions) -> int:
+    text = options.resource_version
+    if text and not text.isdecimal():
+        raise BadResourceVersion(f"resourceVersion: Invalid value: {quote(text)}: strconv.ParseUint: parsing {quote(text)}: "
+                                 "invalid syntax")
+    if options.send_initial_events:
+        return 0
+    return int(text or 0)
+
+
+def _single_name(request: Request) -> str:
+    """`fieldSelector=metadata.name=x`, exactly: then the cache needs to look at one object only."""
+    info = request.info
+    return info.name if info.name and info.field_selector in ("", f"metadata.name={info.name}") else ""
+
+
+async def _stream(request: Request, watching: Watch, render: Render | None) -> web.StreamResponse:
+    response = web.StreamResponse(status=200, headers=headers(request, JSON))
+    response.enable_chunked_encoding()
+    await response.prepare(request.http)
+    while events := await watching.batch():
+        if render is None:
+            await response.write(b"".join([event.data for event in events]))
+        else:
+            await response.write(b"".join([render(event) for event in events]))
+    await response.write_eof()
+    return response
+
+
+async def _send_error(request: Request, error: APIError) -> web.StreamResponse:
+    """200 with one ERROR event: what clients of a watch understand."""
+    line = b'{"type":"ERROR","object":%b}\n' % orjson.dumps(error.status())
+    return web.Response(body=line, status=200, headers=headers(request, JSON))
+
+
+def _renderer(server: APIServer, request: Request, store: Store, representation: Representation) -> Render | None:
+    """How events become lines; None when the cache's own lines are right."""
+    if representation.view is View.TABLE:
+        return _TableRenderer(server, store, representation.version, views.include_object(request.query))
+    if representation.view in (View.PARTIAL, View.PARTIAL_LIST):
+        version = representation.version
+        return lambda event: event.form(("partial", version, store.row.version), lambda e: _partial_line(store, e, version))
+    if store.row.conversion is not None:
+        return lambda event: event.form(("converted", store.row.group, store.row.version),
+                                        lambda e: _converted_line(store, e))
+    return None
+
+
+def _partial_line(store: Store, event: WatchEvent, version: str) -> bytes:
+    if event.cached is None:
+        bookmark = orjson.loads(event.data)["object"]
+        return frame(event.type, orjson.dumps(views.partial(bookmark, version)))
+    return frame(event.type, orjson.dumps(views.partial(store.parse(event.cached.data), version)))
+
+
+def _converted_line(store: Store, event: WatchEvent) -> bytes:
+    if event.cached is None:
+        bookmark = orjson.loads(event.data)["object"]
+        return frame(event.type, orjson.dumps(bookmark | {"kind": store.row.kind, "apiVersion": store.row.api_version}))
+    return frame(event.type, store.shown(event.cached.data))
+
+
+class _TableRenderer:
+    """Each event is a Table of one row; the column definitions come with the first only. Lives for one watch."""
+
+    def __init__(self, server: APIServer, store: Store, version: str, include: str) -> None:
+        self._server, self._store, self._version, self._include = server, store, version, include
+        self._first = True
+
+    def __call__(self, event: WatchEvent) -> bytes:
+        if event.type is WatchEventType.BOOKMARK or event.cached is None:
+            metadata = orjson.loads(event.data)["object"]["metadata"]
+            return frame(event.type, orjson.dumps(views.table(
+                self._store.row, [], metadata, self._version, self._include, 0.0, columns=False)))
+        first, self._first = self._first, False
+        obj = self._store.parse(event.cached.data)
+        body = views.table(self._store.row, [obj], {"resourceVersion": str(event.revision)}, self._version, self._include,
+                           self._server.clock.seconds(), columns=first)
+        return frame(event.type, orjson.dumps(body))

@@ -1,0 +1,170 @@
+"""The composition root: a Config becomes a running API server.
+
+My job: build every part once, in dependency order, start and end them. Nothing else knows how the parts fit together.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import secrets
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from certs.identity import ClientCAs
+from certs.jwt import TokenSigner, TokenVerifier
+from miniapiserver.admission.chain import AdmissionChain
+from miniapiserver.admission.plugins import plugins
+from miniapiserver.apiserver import APIServer
+from miniapiserver.audit import AuditLog, Policy
+from miniapiserver.authentication.bearertoken import BearerTokenAuthenticator
+from miniapiserver.authentication.bootstraptoken import BootstrapTokenAuthenticator
+from miniapiserver.authentication.chain import AuthenticatorChain
+from miniapiserver.authentication.interface import Authenticator, TokenAuthenticator
+from miniapiserver.authentication.requestheader import RequestHeaderAuthenticator, RequestHeaderNames
+from miniapiserver.authentication.serviceaccount import ServiceAccountAuthenticator
+from miniapiserver.authentication.tokenfile import TokenFileAuthenticator
+from miniapiserver.authentication.x509 import CertificateAuthenticator
+from miniapiserver.authorization.chain import authorizer_chain
+from miniapiserver.bootstrap import Bootstrap
+from miniapiserver.config import Config, node_ports
+from miniapiserver.endpoints.dispatch import Dispatch
+from miniapiserver.endpoints.health import Check, Health
+from miniapiserver.endpoints.nodestreams import NodeStreams
+from miniapiserver.endpoints.pages import Pages
+from miniapiserver.endpoints.reviews import Reviews
+from miniapiserver.endpoints.subresources import Subresources
+from miniapiserver.filters import Filters, Guards
+from miniapiserver.metrics import Metrics
+from miniapiserver.registry.addresses import IPAddresses
+from miniapiserver.registry.allocation import ServiceAllocator
+from miniapiserver.registry.clock import Clock
+from miniapiserver.registry.registry import Registry
+from miniapiserver.registry.tokens import TokenIssuer
+from miniapiserver.resources.resource import TypeTable
+from miniapiserver.resources.rows import all_rows
+from miniapiserver.storage.interface import Storage
+from miniapiserver.watchcache import WatchCaches
+from wire import tls
+from wire.http import HTTPServer
+
+log = logging.getLogger("apiserver")
+
+#: Read without waiting by authentication, authorization and admission, so loaded before the first request.
+EARLY = ("namespaces", "serviceaccounts", "secrets", "pods", "nodes", "clusterroles.rbac.authorization.k8s.io",
+         "clusterrolebindings.rbac.authorization.k8s.io", "roles.rbac.authorization.k8s.io",
+         "rolebindings.rbac.authorization.k8s.io", "priorityclasses.scheduling.k8s.io", "services")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    server: APIServer
+    filters: Filters
+    bootstrap: Bootstrap
+
+
+def storage_of(config: Config) -> Storage:
+    """The engine the flags name. The import is late: only one of the two is ever needed."""
+    if config.storage_path is not None:
+        from miniapiserver.storage.sqlite import SQLiteStorage
+
+        return SQLiteStorage(config.storage_path)
+    from miniapiserver.storage.etcd import EtcdStorage
+
+    uses_tls = any(url.startswith("https://") for url in config.etcd_servers)
+    context = tls.client_context(config.etcd_cafile, config.etcd_certfile, config.etcd_keyfile) if uses_tls else None
+    return EtcdStorage(config.etcd_servers, context)
+
+
+@asynccontextmanager
+async def running(config: Config, clock: Clock) -> AsyncIterator[Running]:
+    """Everything but the listeners."""
+    async with storage_of(config) as storage, WatchCaches(storage) as caches:
+        table = TypeTable(all_rows())
+        registry = Registry(table, caches)
+        await registry.start(EARLY)
+        async with contextlib.AsyncExitStack() as stack:
+            yield await _assemble(config, clock, table, registry, stack)
+
+
+async def _assemble(config: Config, clock: Clock, table: TypeTable, registry: Registry,
+                    stack: contextlib.AsyncExitStack) -> Running:
+    services = ServiceAllocator(config.service_cluster_ip_range, node_ports(config.service_node_port_range),
+                                IPAddresses(registry, clock, lambda: str(uuid.uuid4())), registry)
+    registry.allocate("services", services)
+    authorizer = authorizer_chain(config, registry)
+    bearer = BearerTokenAuthenticator(_token_authenticators(config, registry, clock), config.audiences, time.monotonic)
+    issuer = None
+    if config.service_account_signing_key_file is not None:
+        issuer = TokenIssuer(TokenSigner(config.service_account_signing_key_file), config.service_account_issuer[0],
+                             config.audiences, registry, clock)
+    audit = AuditLog(config.audit_log_path, Policy.read(config.audit_policy_file) if config.audit_policy_file
+                     else Policy()) if config.audit_log_path else None
+    if audit is not None:
+        stack.callback(audit.close)
+    server = APIServer(config, table, registry, AdmissionChain(plugins(config, registry, authorizer)), authorizer, bearer,
+                       issuer, Health(), Metrics(), audit, clock)
+    streams = await stack.enter_async_context(NodeStreams.build(server))
+    bootstrap = Bootstrap(server, services)
+    server.health.add(Check("etcd", lambda: ""))
+    server.health.add(Check("poststarthook/start-apiserver-admission-initializer", lambda: ""), ready_only=True)
+    server.health.add(Check("poststarthook/rbac/bootstrap-roles",
+                            lambda: "" if bootstrap.done else "not finished"), ready_only=True)
+    dispatch = Dispatch(server, Pages(server, _token_keys(config)), Subresources(server, streams, Reviews(server)))
+    guards = Guards(_authenticators(config, bearer), authorizer, server.metrics, audit, config.request_timeout,
+                    _audit_ids().__next__)
+    return Running(server, Filters(guards, dispatch), bootstrap)
+
+
+def _authenticators(config: Config, bearer: BearerTokenAuthenticator) -> AuthenticatorChain:
+    """In upstream's order: front proxy, client certificate, bearer token."""
+    chain: list[Authenticator] = []
+    if config.requestheader_client_ca_file is not None:
+        names = RequestHeaderNames(config.requestheader_username_headers, group=config.requestheader_group_headers,
+                                   extra_prefix=config.requestheader_extra_headers_prefix)
+        chain.append(RequestHeaderAuthenticator(ClientCAs([config.requestheader_client_ca_file]),
+                                                config.requestheader_allowed_names, names))
+    if config.client_ca_file is not None:
+        chain.append(CertificateAuthenticator(ClientCAs([config.client_ca_file]), time.monotonic))
+    chain.append(bearer)
+    # With AlwaysAllow everybody may do everything; upstream then turns anonymous off rather than on for the world.
+    return AuthenticatorChain(chain, anonymous=config.anonymous_auth and "AlwaysAllow" not in config.authorization_mode)
+
+
+def _token_authenticators(config: Config, registry: Registry, clock: Clock) -> list[TokenAuthenticator]:
+    found: list[TokenAuthenticator] = []
+    if config.token_auth_file is not None:
+        found.append(TokenFileAuthenticator.read(config.token_auth_file))
+    if config.service_account_key_file:
+        found.append(ServiceAccountAuthenticator(TokenVerifier(config.service_account_key_file),
+                                                 config.service_account_issuer, registry, clock.seconds, config.audiences))
+    if config.enable_bootstrap_token_auth:
+        found.append(BootstrapTokenAuthenticator(registry, clock.seconds))
+    return found
+
+
+def _token_keys(config: Config) -> "dict[str, list[dict[str, str]]] | None":
+    return TokenVerifier(config.service_account_key_file).jwks() if config.service_account_key_file else None
+
+
+def _audit_ids() -> "itertools.chain[str]":
+    """UUID-shaped, unique for this process, and far cheaper than reading the kernel's randomness for every request."""
+    prefix = f"{secrets.token_hex(4)}-{secrets.token_hex(2)}-4{secrets.token_hex(2)[1:]}-8{secrets.token_hex(2)[1:]}"
+    return itertools.chain.from_iterable([(f"{prefix}-{number:012x}" for number in itertools.count(1))])
+
+
+async def serve(config: Config) -> None:
+    """Run until cancelled."""
+    async with running(config, Clock()) as parts, HTTPServer(parts.filters.handle) as http:
+        assert config.tls_cert_file is not None and config.tls_private_key_file is not None
+        cas = [path for path in (config.client_ca_file, config.requestheader_client_ca_file) if path is not None]
+        context = tls.server_context(config.tls_cert_file, config.tls_private_key_file, cas)
+        port = await http.listen(config.bind_address, config.secure_port, context)
+        log.info("listen address=%s port=%d pid=%d", config.bind_address, port, os.getpid())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(parts.bootstrap.run(), name="bootstrap")
+            await asyncio.Event().wait()
