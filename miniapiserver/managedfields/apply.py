@@ -49,24 +49,25 @@ def _conflict_message(named: list[tuple[Manager, str]]) -> str:
     return f"Apply failed with {len(named)} conflicts: " + "\n".join(lines)
 
 
-def read_config(body: bytes) -> tuple[JSON, list[str]]:
+def read_config(body: bytes, kind: str = "object") -> tuple[JSON, list[str]]:
     """(configuration, problems) of an apply body, YAML or JSON, as it was written. Raises BadRequest."""
     try:
         config, problems = yamldoc.load(body)
     except yamldoc.InvalidYAML as error:
         raise BadRequest(f"error decoding YAML: {error}") from error
     if not isinstance(config, dict):
-        raise BadRequest("error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal "
-                         "into Go value of type map[string]interface {}")
+        raise BadRequest(f"error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal "
+                         f"the body of a {kind} into Go value of type map[string]interface {{}}")
     return config, problems
 
 
-def server_side_apply(live: JSON | None, config: JSON, schema: TypeSchema, *, api_version: str, kind: str, manager: str,
-                      force: bool, subresource: str = "", now: str) -> JSON:
+def server_side_apply(live: JSON | None, config: JSON, schema: TypeSchema, *, api_version: str, manager: str, force: bool,
+                      subresource: str = "", now: str, kind: str = "") -> JSON:
     """The new object with its managedFields; equal to `live` when there is nothing to do. `live` None creates.
 
     The result still wants `decode_patched`, defaults and admission, like that of any patch.
     """
+    kind = kind or schema.go_name
     _check(config, schema, api_version, kind)
     base = live if live is not None else tracking.zero_object(schema) | {"kind": kind, "apiVersion": api_version}
     known = _known(live, schema, api_version, now)

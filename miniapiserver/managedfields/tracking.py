@@ -2,7 +2,7 @@
 
 My job: after a write that is no apply, give its manager what it changed, take that from everybody else, and forget
 managers that own nothing (structured-merge-diff `Updater.Update` and the layers of apimachinery's FieldManager around it).
-Pure: `now` is an argument; of the new object only `metadata.managedFields` changes.
+Pure: `now` is an argument; the new object is completed and gets its `metadata.managedFields`.
 """
 
 from functools import cache
@@ -66,6 +66,7 @@ def manager_name(field_manager: str, user_agent: str) -> str:
 def track_update(old: JSON | None, new: JSON, schema: TypeSchema, *, api_version: str, manager: str,
                  subresource: str = "", now: str) -> None:
     """Set `new["metadata"]["managedFields"]`. `old` None is a create."""
+    complete(new, schema)
     entries = new["metadata"].pop("managedFields", None)
     before = (old or {}).get("metadata", {}).get("managedFields")
     known = _known(entries, before, subresource)
