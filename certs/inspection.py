@@ -74,7 +74,7 @@ class Description:
 
 def files_of(layout: Layout) -> list[Path]:
     """Every file below the state directory that holds a certificate."""
-    found = sorted(layout.pki.glob("*.crt"))
+    found = sorted(layout.pki.glob("**/*.crt"))
     found += sorted(path for path in layout.state_dir.glob("*.conf") if path != layout.bootstrap_kubelet)
     return (
         found

@@ -82,7 +82,7 @@ class Issuance:
     def run(self) -> list[Outcome]:
         """Raises CertsError, and then nothing has been written."""
         with locked(self.layout.state_dir):
-            for signer, files in signers(self.layout).items():
+            for signer, files in signers(self.layout, self.cluster).items():
                 self._authorities[signer] = self._authority(signer, files)
             for profile in profiles(self.layout, self.cluster):
                 self._certificate(profile)
@@ -106,7 +106,10 @@ class Issuance:
                 authority = Authority.renew(common_name_of(authority.certificate.subject), authority.key, self.now)
         if action is not Action.KEPT:
             self._stage(files, authority.pair)
-        name, expires = files.cert.stem, authority.certificate.not_valid_after_utc
+        name, expires = (
+            signer.value if signer is not Signer.CLUSTER else "ca",
+            authority.certificate.not_valid_after_utc,
+        )
         self.outcomes.append(Outcome(name, action, files.cert, expires, reason))
         return authority
 

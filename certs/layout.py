@@ -126,6 +126,10 @@ class Layout:
         return self.pair("apiserver-konnectivity-client")
 
     @property
+    def etcd_ca(self) -> FilePair:
+        return self.pair("etcd/ca")
+
+    @property
     def ssh_user_key(self) -> Path:
         return self.pki / "ssh" / "id_ed25519"
 

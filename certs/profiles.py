@@ -35,6 +35,7 @@ class Signer(enum.Enum):
     # the cluster CA there, every kubelet could pose as an agent or dial through the front; hence two CAs of their own.
     KONNECTIVITY = "konnectivity-ca"
     KONNECTIVITY_FRONT = "konnectivity-front-ca"
+    ETCD = "etcd-ca"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,8 @@ class Cluster:
     service_cidr: IPv4Network | IPv6Network
     sans: tuple[str, ...] = ()
     nodes: tuple[NodeAddress, ...] = ()
+    # Where an etcd of our own listens; None: no etcd, no certificates for it.
+    etcd: str | None = None
 
     @property
     def kubernetes_service_ip(self) -> str:
@@ -99,17 +102,24 @@ class Cluster:
         return str(self.service_cidr.network_address + 1)
 
 
-def signers(layout: Layout) -> dict[Signer, FilePair]:
-    return {
+def signers(layout: Layout, cluster: Cluster | None = None) -> dict[Signer, FilePair]:
+    """The CAs of `cluster`; without one, every CA there can be."""
+    files = {
         Signer.CLUSTER: layout.ca,
         Signer.FRONT_PROXY: layout.front_proxy_ca,
         Signer.KONNECTIVITY: layout.konnectivity_ca,
         Signer.KONNECTIVITY_FRONT: layout.konnectivity_front_ca,
+        Signer.ETCD: layout.etcd_ca,
     }
+    if cluster is not None and cluster.etcd is None:
+        del files[Signer.ETCD]
+    return files
 
 
 def profiles(layout: Layout, cluster: Cluster) -> list[Profile]:
     rows = _control_plane(layout, cluster)
+    if cluster.etcd is not None:
+        rows += _etcd(layout, cluster.etcd)
     for node in cluster.nodes:
         rows += _node(layout, node)
     return rows
@@ -144,6 +154,18 @@ def _control_plane(layout: Layout, cluster: Cluster) -> list[Profile]:
         Profile("scheduler.conf", kube, "system:kube-scheduler", client, InKubeconfig(layout.scheduler)),
         Profile("konnectivity-server.conf", kube, "system:konnectivity-server", client,
                 InKubeconfig(layout.konnectivity_server_kubeconfig)),
+    ]  # fmt: skip
+
+
+def _etcd(layout: Layout, address: str) -> list[Profile]:
+    """kubeadm's three, without its health check client."""
+    both = (Usage.SERVER, Usage.CLIENT)
+    names, ips = ("localhost",), unique(("127.0.0.1", address))
+    return [
+        Profile("etcd/server", Signer.ETCD, "etcd", both, Pair(layout.pair("etcd/server")), dns=names, ips=ips),
+        Profile("etcd/peer", Signer.ETCD, "etcd", both, Pair(layout.pair("etcd/peer")), dns=names, ips=ips),
+        Profile("apiserver-etcd-client", Signer.ETCD, "kube-apiserver-etcd-client", (Usage.CLIENT,),
+                Pair(layout.pair("apiserver-etcd-client"))),
     ]  # fmt: skip
 
 
