@@ -55,6 +55,15 @@ def too_long(field: str, limit: int) -> FieldError:
     return FieldError(field, "FieldValueTooLong", f"Too long: may not be more than {limit} bytes")
 
 
+def not_found_field(field: str, value: object) -> FieldError:
+    return FieldError(field, "FieldValueNotFound", f"Not found: {quote(value)}")
+
+
+def too_many(field: str, actual: int, limit: int) -> FieldError:
+    items = "item" if limit == 1 else "items"
+    return FieldError(field, "FieldValueTooMany", f"Too many: {actual}: must have at most {limit} {items}")
+
+
 def quote(value: object) -> str:
     """A value as Go's field errors print it: strings in double quotes, null, numbers and booleans plain."""
     if value is None:
@@ -185,7 +194,7 @@ class Invalid(APIError):
 
     @classmethod
     def fields(cls, kind: str, group: str, name: str, errors: Sequence[FieldError]) -> "Invalid":
-        texts = [str(error) for error in errors]
+        texts = list(dict.fromkeys(str(error) for error in errors))  # upstream's aggregate says nothing twice
         joined = texts[0] if len(texts) == 1 else "[" + ", ".join(texts) + "]"
         details = _details(name, group, kind) | {"causes": [error.as_cause() for error in errors]}
         return cls(f'{qualified(kind, group)} "{name}" is invalid: {joined}', details=details)

@@ -5,6 +5,7 @@ My job: its rows, in discovery's order. Kinds with rules of their own live in mo
 
 
 from miniapiserver.resources.kinds import PROXY_VERBS, READ_WRITE, SCALE, Group, status_of
+from miniapiserver.resources.pods.rows import pod_row, pod_template_row
 from miniapiserver.resources.resource import Resource, Subresource
 from miniapiserver.resources.strategy import ObjectStrategy
 
@@ -27,18 +28,8 @@ def rows() -> tuple[Resource, ...]:
                  subresources=(Subresource("proxy", "NodeProxyOptions", PROXY_VERBS), status_of("Node"))),
         CORE.row("PersistentVolumeClaim", "persistentvolumeclaims", S(status=True, returns_deleted_object=True), short=("pvc",), subresources=(status_of("PersistentVolumeClaim"),)),
         CORE.row("PersistentVolume", "persistentvolumes", S(namespaced=False, status=True, returns_deleted_object=True), namespaced=False, short=("pv",), subresources=(status_of("PersistentVolume"),)),
-        CORE.row("Pod", "pods", S(status=True, generation=True, returns_deleted_object=True), short=("po",), categories=("all",), subresources=(
-            Subresource("attach", "PodAttachOptions", ("create", "get")),
-            Subresource("binding", "Binding", ("create",)),
-            Subresource("ephemeralcontainers", "Pod", READ_WRITE),
-            Subresource("eviction", "Eviction", ("create",), "policy", "v1"),
-            Subresource("exec", "PodExecOptions", ("create", "get")),
-            Subresource("log", "Pod", ("get",)),
-            Subresource("portforward", "PodPortForwardOptions", ("create", "get")),
-            Subresource("proxy", "PodProxyOptions", PROXY_VERBS),
-            Subresource("resize", "Pod", READ_WRITE),
-            status_of("Pod"))),
-        CORE.row("PodTemplate", "podtemplates", S(returns_deleted_object=True)),
+        pod_row(CORE),
+        pod_template_row(CORE),
         CORE.row("ReplicationController", "replicationcontrollers", S(status=True, generation=True), short=("rc",), categories=("all",), subresources=(SCALE, status_of("ReplicationController"))),
         CORE.row("ResourceQuota", "resourcequotas", S(status=True, returns_deleted_object=True), short=("quota",), subresources=(status_of("ResourceQuota"),)),
         CORE.row("Secret", "secrets", S()),

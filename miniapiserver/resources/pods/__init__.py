@@ -1,0 +1,1 @@
+"""Pods: the kind with the most rules."""
