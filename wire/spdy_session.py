@@ -297,10 +297,11 @@ class SpdySession:
             stream.discard()
         with contextlib.suppress(ConnectionLost):
             await self._channel.flush()
-            # The peer closes by itself once it has read GOAWAY: then nothing of ours can have been lost.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CLOSE_PATIENCE):
-                    await self.ended.wait()
+            if self._connection.role is Role.SERVER:
+                # The client closes by itself once it has read GOAWAY: then nothing of ours can have been lost.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(CLOSE_PATIENCE):
+                        await self.ended.wait()
         await self._channel.finish()
 
     async def ping_forever(self, interval: float = PING_INTERVAL) -> None:
