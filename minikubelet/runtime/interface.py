@@ -61,7 +61,8 @@ class PodRef:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One volume in one container. `host_path` is final (sub path resolved); a file may be mounted onto a file."""
+    """One volume in one container; a file may be mounted onto a file. `host_path` is final: sub path resolved, no link
+    in it (one that appears later is refused, see volumes.subpath)."""
 
     host_path: Path
     container_path: str

@@ -5,6 +5,7 @@ nothing. `launcher`, `init` and `rootview` use me inside freshly forked processe
 """
 
 import ctypes
+import errno
 import fcntl
 import os
 import struct
@@ -14,7 +15,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 # PyDLL keeps the interpreter lock over the call: clone3 returns twice, and the child must find the lock held by itself.
 _libc_locked = ctypes.PyDLL(None, use_errno=True)
 
-SYS_CLONE3, SYS_MOUNT_SETATTR = 435, 442  # same number on every architecture (unified since Linux 5.0)
+SYS_CLONE3, SYS_OPENAT2, SYS_MOUNT_SETATTR = 435, 437, 442  # same number on every architecture (unified since Linux 5.0)
 
 
 class Namespace(IntFlag):
@@ -33,7 +34,8 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_REMOUNT, MS_NOATIME, MS_NODIRATIME, MS_BIND, MS_REC = 32, 1024, 2048, 4096, 16384
 MS_SLAVE, MS_RELATIME = 1 << 19, 1 << 21
 MNT_DETACH = 2
-AT_RECURSIVE = 0x8000
+AT_FDCWD, AT_RECURSIVE = -100, 0x8000
+RESOLVE_NO_SYMLINKS = 4
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NODEV = 1, 4
 
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 24, 38, 15, 36
@@ -62,7 +64,7 @@ def bind(source: str, target: str, *, read_only: bool) -> None:
 def make_read_only(target: str) -> None:
     attributes = struct.pack("=QQQQ", MOUNT_ATTR_RDONLY, 0, 0, 0)
     path = target.encode()
-    if libc.syscall(SYS_MOUNT_SETATTR, -100, path, AT_RECURSIVE, attributes, len(attributes)) < 0:
+    if libc.syscall(SYS_MOUNT_SETATTR, AT_FDCWD, path, AT_RECURSIVE, attributes, len(attributes)) < 0:
         _remount_read_only(target)  # before Linux 5.12
 
 
@@ -91,6 +93,15 @@ def pivot_into(root: str) -> None:
     _check(libc.pivot_root(b".", b"."), f"pivot_root {root}")
     _check(libc.umount2(b".", MNT_DETACH), "umount of the old root")
     os.chdir("/")
+
+
+def open_path(path: str) -> int:
+    """An O_PATH descriptor of `path`, of which no component may be a link. Raises OSError (ELOOP)."""
+    how = struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, RESOLVE_NO_SYMLINKS)
+    descriptor = libc.syscall(SYS_OPENAT2, AT_FDCWD, path.encode(), how, len(how))
+    if descriptor < 0 and ctypes.get_errno() == errno.ENOSYS:  # before Linux 5.6
+        return os.open(path, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)
+    return _check(descriptor, f"open {path}")
 
 
 def unshare(flags: int) -> None:

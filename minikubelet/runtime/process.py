@@ -84,7 +84,7 @@ class ProcessRuntime:
         log_max_bytes: int = MAX_BYTES,
         log_max_files: int = MAX_FILES,
     ) -> None:
-        self._root = root_dir
+        self._root = root_dir.resolve()
         self._hidden = tuple(path.resolve() for path in (homes() if hidden is None else hidden))
         self._level, self._log_max_bytes, self._log_max_files = level, log_max_bytes, log_max_files
         self._launcher = Launcher()
@@ -255,7 +255,7 @@ class ProcessRuntime:
         if spec.termination_message_file:
             spec.termination_message_file.touch()
             spec.termination_message_file.chmod(0o666)
-            mounts += (Mount(spec.termination_message_file, spec.termination_message_path),)
+            mounts += (Mount(spec.termination_message_file.resolve(), spec.termination_message_path),)
         return mounts
 
     def _forget(self, container: ProcessContainer) -> None:

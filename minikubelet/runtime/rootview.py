@@ -7,7 +7,8 @@ Three rules make any mount path possible without writing to the host:
 1. The root of the host view is a tmpfs holding one read-only bind mount per top-level entry, so `/data` can be made.
 2. Where a mount point is missing inside a read-only tree (`/etc/config`), its parent is mirrored: a tmpfs over it, with
    each old entry bound back. Links are resolved inside the new root, never outside (`/var/run` is `/run` in there).
-3. Sources are opened before anything is mounted, and bound by descriptor: nothing mounted later can swap them.
+3. Sources are opened before anything is mounted, without following links, and bound by descriptor: neither a mount
+   nor a container that shares the volume can put something else in their place (CVE-2017-1002101).
 """
 
 import contextlib
@@ -59,7 +60,7 @@ class _Source:
 def build(spec: dict[str, Any]) -> None:
     """Make the root that `spec` asks for the root of this process. Raises ViewError."""
     sources = [_open(host, target, read_only) for host, target, read_only in spec["mounts"]]
-    visible = [_open(path, path, True) for path in spec["visible"] if os.path.lexists(path)]
+    visible = [_open(path, path, True) for path in spec["visible"] if os.path.exists(path)]
     image = _open_image(spec)
     with _step("prepare mounts"):
         mount("none", "/", flags=kernel.MS_REC | kernel.MS_SLAVE)
@@ -71,7 +72,10 @@ def build(spec: dict[str, Any]) -> None:
         else:
             _host_root(spec["hidden"])
         _system_directories(spec)
-    for source in visible + sorted(sources, key=lambda source: source.target.count("/")):
+    for source in visible:
+        if not os.path.exists(ROOT + source.target):  # only what is hidden has to be brought back
+            _attach(source)
+    for source in sorted(sources, key=lambda source: source.target.count("/")):
         _attach(source)
     if spec["cwd"]:
         with contextlib.suppress(OSError):  # chdir reports it better
@@ -101,7 +105,7 @@ def _step(what: str) -> Any:
 
 def _open(host: str, target: str, read_only: bool) -> _Source:
     with _step(f"mount {host} at {target}"):
-        descriptor = os.open(host, os.O_PATH | os.O_CLOEXEC)
+        descriptor = kernel.open_path(host)
         return _Source(descriptor, target, read_only, stat.S_ISDIR(os.fstat(descriptor).st_mode))
 
 
