@@ -146,8 +146,8 @@ class TypeSchema:
 
     @property
     def definition_name(self) -> str:
-        """The OpenAPI definition name, `io.k8s.api.core.v1.PodSpec`."""
-        return long_name(self.name)
+        """The OpenAPI definition name, `io.k8s.api.core.v1.PodSpec`; a CRD's is its own name."""
+        return self.name if self.name in _added else long_name(self.name)
 
 
 class UnknownType(KeyError):
