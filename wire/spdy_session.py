@@ -43,6 +43,7 @@ class ByteChannel(Protocol):
     async def drain(self) -> None: ...
     async def flush(self) -> None: ...
     async def finish(self, patience: float = ...) -> None: ...
+    def close_soon(self) -> None: ...
     def abort(self) -> None: ...
 
 
@@ -61,6 +62,7 @@ class SpdyStream:
         self.id = stream_id
         self.headers = headers
         self.was_reset = False
+        self.broken = asyncio.Event()  # set by a reset and by the end of the session, not by FIN
         self._chunks: deque[bytes] = deque()
         self._held = 0
         self._ended = False
@@ -200,6 +202,7 @@ class SpdySession:
             self.ended.set()
             self._accepted.put_nowait(None)
             for stream in self._streams.values():
+                stream.broken.set()
                 stream._end()
 
     def _dispatch(self, events: list[Event]) -> bool:
@@ -214,6 +217,7 @@ class SpdySession:
                 case StreamReset(stream_id, _):
                     if stream := self._streams.pop(stream_id, None):
                         stream.was_reset = True
+                        stream.broken.set()
                         stream._end()
                 case GoneAway():
                     return False
@@ -284,11 +288,25 @@ class SpdySession:
 
     # Ending
 
+    def leave(self) -> None:
+        """End now, without waiting: reset what is open, GOAWAY, and close behind what is still to be sent."""
+        if not self._closing and not self.ended.is_set() and self._may_speak:
+            self._connection.go_away()
+            self._flush()
+        self._closing = True
+        for stream in list(self._streams.values()):
+            stream.discard()
+        self._channel.close_soon()
+
+    @property
+    def _may_speak(self) -> bool:
+        # A client that has not spoken yet must not be spoken to: it would lose the bytes.
+        return self._heard or self._connection.role is Role.CLIENT
+
     async def aclose(self) -> None:
-        """Reset what is open, GOAWAY, deliver everything, close. Idempotent by its owner."""
-        if self.ended.is_set() or not self._heard:
-            # A client that has not spoken yet must not be spoken to (it would lose the bytes): just close.
-            self._channel.abort()
+        """Reset what is open, GOAWAY, deliver everything, close."""
+        if self.ended.is_set() or not self._may_speak:
+            self.leave()
             return
         self._connection.go_away()
         self._flush()
@@ -328,7 +346,7 @@ async def spdy_session(
         yield session
         await session.aclose()
     finally:
+        session.leave()
         for task in tasks:
             task.cancel()
-        channel.abort()
         await asyncio.wait(tasks)

@@ -22,6 +22,7 @@ from wire.net import join_host_port
 READ_LIMIT = 256 * 1024  # one recv of asyncio's: above it the transport is paused
 HANDSHAKE_TIMEOUT = 10.0  # TLS handshake in upstream's transports
 CLOSE_TIMEOUT = 2.0
+CLOSE_SOON_LIMIT = 10.0
 FINISH_TIMEOUT = 4 * 3600.0  # upstream's streamingConnectionIdleTimeout: the longest a stopped reader is waited for
 
 
@@ -292,6 +293,12 @@ class Stream(asyncio.Protocol):
                 self._paused_reading = False
                 self.transport.resume_reading()
             self.transport.close()
+
+    def close_soon(self, limit: float = CLOSE_SOON_LIMIT) -> None:
+        """Close behind what was written, without waiting for it; cut off a peer that does not take it in time."""
+        if not self._lost and self._transport is not None:
+            self.close()
+            asyncio.get_running_loop().call_later(limit, self.abort)
 
     def abort(self) -> None:
         """Close at once; what was not sent is lost."""

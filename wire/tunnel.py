@@ -41,5 +41,9 @@ class Tunnel:
         self.socket.send_close(NORMAL_CLOSURE)
         await self.socket.stream.finish(patience)
 
+    def close_soon(self) -> None:
+        self.socket.send_close(NORMAL_CLOSURE)
+        self.socket.stream.close_soon()
+
     def abort(self) -> None:
         self.socket.stream.abort()
