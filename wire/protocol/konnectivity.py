@@ -113,8 +113,8 @@ class Unknown:
     type: int
 
 
-Packet = DialRequest | DialResponse | CloseRequest | CloseResponse | Data | CloseDial | Drain | Unknown
-Packet |= EndOfFile | Credit | Reset
+PlainPacket = DialRequest | DialResponse | CloseRequest | CloseResponse | Data | CloseDial | Drain | Unknown
+Packet = PlainPacket | EndOfFile | Credit | Reset
 Fields = dict[int, "int | Buffer"]
 
 

@@ -1,0 +1,216 @@
+"""One HTTP/2 connection that carries gRPC calls: the asyncio side of `protocol.grpc`.
+
+Job: move bytes between a transport and a GRPCConnection, hand events to whoever owns the call, keep the connection
+alive and notice when it is not. Neighbours: `link` (an agent's Connect call), `server.frontends.proxyservice` (Proxy
+calls). Rule: nothing here waits; writing is batched once per turn of the event loop, and `is_congested` says when to
+stop asking for more.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from konnectivity.protocol.grpc import (
+    CallAccepted,
+    CallEnded,
+    CallOpened,
+    CallWritable,
+    Event,
+    GoingAway,
+    GRPCConnection,
+    Message,
+    Metadata,
+    PingAcked,
+)
+from wire.errors import PeerProtocolError
+from wire.protocol.konnectivity import Buffer
+
+FLUSH_AT = 128 << 10  # write before the turn ends when this much has gathered
+WRITE_HIGH = 256 << 10
+
+_log = logging.getLogger("konnectivity.grpc")
+
+
+class Call(Protocol):
+    """Who owns one call of a connection."""
+
+    def on_accepted(self, metadata: Metadata) -> None: ...
+    def on_message(self, message: Message) -> None: ...
+    def on_ended(self, status: int, text: str) -> None: ...
+    def on_writable(self) -> None: ...
+
+
+OpenCall = Callable[["GRPCLink", CallOpened], Call | None]
+
+
+class GRPCLink(asyncio.Protocol):
+    """A connection and the owners of its calls. `closed` is done when it is over; every call has been told then."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, connection: GRPCConnection, open_call: OpenCall | None = None) -> None:
+        self.connection = connection
+        self.calls: dict[int, Call] = {}
+        self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.is_going_away = False
+        self._open_call = open_call
+        self._loop = asyncio.get_running_loop()
+        self._is_paused = False
+        self._flush_due = False
+        self._last_heard = self._loop.time()
+        self._reason = "closed by the peer"
+
+    def __repr__(self) -> str:
+        return f"<GRPCLink {self.peername} calls={len(self.calls)}{' closed' if self.closed.done() else ''}>"
+
+    @property
+    def peername(self) -> str:
+        name = self.transport.get_extra_info("peername")
+        return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "unix"
+
+    # ------------------------------------------------------------ from the event loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are no subclasses of asyncio's.
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=WRITE_HIGH)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self.flush()
+        if not self.connected.done():
+            self.connected.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        self._last_heard = self._loop.time()
+        try:
+            for event in self.connection.receive(data):
+                self._dispatch(event)
+        except PeerProtocolError as error:
+            _log.warning("peer.broken peer=%s reason=%r", self.peername, str(error))
+            self.close(str(error))
+            return
+        self.flush()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if error is not None and self._reason == "closed by the peer":
+            self._reason = f"connection lost: {error}"
+        calls, self.calls = list(self.calls.values()), {}
+        for call in calls:
+            call.on_ended(-1, self._reason)
+        if not self.closed.done():
+            self.closed.set_result(self._reason)
+        if not self.connected.done():
+            self.connected.cancel()
+
+    def pause_writing(self) -> None:
+        self._is_paused = True
+
+    def resume_writing(self) -> None:
+        self._is_paused = False
+        for call in list(self.calls.values()):
+            call.on_writable()
+        self.flush()
+
+    # ------------------------------------------------------------ events
+
+    def _dispatch(self, event: Event) -> None:
+        match event:
+            case Message(call_id):
+                if call := self.calls.get(call_id):
+                    call.on_message(event)
+            case CallWritable(call_id):
+                if call := self.calls.get(call_id):
+                    call.on_writable()
+            case CallOpened(call_id):
+                opened = self._open_call(self, event) if self._open_call is not None else None
+                if opened is not None:
+                    self.calls[call_id] = opened
+            case CallAccepted(call_id, metadata):
+                if call := self.calls.get(call_id):
+                    call.on_accepted(metadata)
+            case CallEnded(call_id, status, text):
+                if call := self.calls.pop(call_id, None):
+                    call.on_ended(status, text)
+            case GoingAway(code=code, debug=debug):
+                self.is_going_away = True
+                _log.info("peer.goaway peer=%s code=%d debug=%r", self.peername, code, debug)
+            case PingAcked():
+                pass  # any byte heard is a sign of life, see `data_received`
+
+    # ------------------------------------------------------------ from the owners of calls
+
+    @property
+    def is_congested(self) -> bool:
+        return self._is_paused or self.connection.output_size >= FLUSH_AT
+
+    def open_call(self, call: Call, path: str, metadata: Metadata) -> int:
+        call_id = self.connection.open_call(path, "localhost", metadata)
+        self.calls[call_id] = call
+        self.flush_soon()
+        return call_id
+
+    def send(self, call_id: int, *parts: Buffer) -> bool:
+        """Send a message; False if some of it waits for the peer's window."""
+        written = self.connection.send_message(call_id, *parts)
+        if self.connection.output_size >= FLUSH_AT:
+            self.flush()
+        else:
+            self.flush_soon()
+        return written
+
+    def end_call(self, call_id: int, status: int = 0, text: str = "") -> None:
+        """Our last word on a call, behind what is queued. Its owner hears nothing more."""
+        self.calls.pop(call_id, None)
+        self.connection.end_call(call_id, status, text)
+        self.flush_soon()
+
+    def drop_call(self, call_id: int) -> None:
+        self.calls.pop(call_id, None)
+        self.connection.reset_call(call_id)
+        self.flush_soon()
+
+    def flush_soon(self) -> None:
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        self._flush_due = False
+        if self.connection.has_output and not self.transport.is_closing():
+            self.transport.write(self.connection.take_output())
+
+    def close(self, reason: str = "closed here") -> None:
+        """Write what is due, then close. Idempotent."""
+        if not self.transport.is_closing():
+            self._reason = reason
+            self.flush()
+            self.transport.close()
+            # A peer that reads nothing cannot keep the connection: its last bytes are worth a moment, not more.
+            self._loop.call_later(2.0, self.transport.abort)
+
+    # ------------------------------------------------------------ life
+
+    async def keep_alive(self, interval: float, timeout: float) -> None:
+        """Ping when nothing was heard for `interval`, close when nothing was for `timeout` more. Runs until closed."""
+        count = 0
+        while not self.closed.done():
+            silent = self._loop.time() - self._last_heard
+            if silent >= interval + timeout:
+                self._reason = f"keepalive: nothing heard for {silent:.0f} s"
+                self.transport.abort()
+                return
+            if silent >= interval:
+                count += 1
+                self.connection.ping(count.to_bytes(8, "big"))
+                self.flush()
+                await asyncio.wait([self.closed], timeout=timeout)
+            else:
+                await asyncio.wait([self.closed], timeout=interval - silent)

@@ -1,0 +1,502 @@
+"""gRPC over one HTTP/2 connection, without I/O: bidirectional calls and their messages.
+
+Job: bytes in, events out; messages in, bytes out. h2 keeps the rules of HTTP/2 (handshake, settings, header blocks,
+stream states, outgoing windows); DATA, incoming windows and GOAWAY are handled here, for speed and because h2 calls a
+connection closed at the first GOAWAY while gRPC lets open calls finish. Neighbours: `konnectivity.grpclink` moves the
+bytes, `wire.protocol.konnectivity` reads the messages. No clock, no randomness.
+
+Rule: whatever a peer sends, `receive` returns events or raises PeerProtocolError, and nothing else.
+
+Windows: the connection's is reopened as bytes arrive, so no call can hold back another; a call's is reopened by
+`acknowledge`, so who does not acknowledge stops exactly that call's sender.
+"""
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+from urllib.parse import quote, unquote
+
+import h2.config
+import h2.connection
+import h2.errors
+import h2.events
+import h2.exceptions
+import h2.settings
+
+from konnectivity.protocol import http2frames as frames
+from wire.errors import PeerProtocolError
+from wire.protocol.konnectivity import Buffer
+
+PREFACE_LENGTH = 24
+MAX_MESSAGE = 4 << 20  # grpc-go's receive limit, in both directions
+CONNECTION_WINDOW = 16 << 20
+Metadata = Mapping[str, Sequence[str]]
+Headers = list[tuple[bytes, bytes]]
+
+
+class Status(IntEnum):
+    """The gRPC status codes in use here."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    DEADLINE_EXCEEDED = 4
+    RESOURCE_EXHAUSTED = 8
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    UNAUTHENTICATED = 16
+
+
+@dataclass(frozen=True, slots=True)
+class CallOpened:
+    """A client opened a call (server role). Accept it or end it."""
+
+    call: int
+    path: str
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class CallAccepted:
+    """The server's initial metadata came (client role)."""
+
+    call: int
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """`cost` is what to give to `acknowledge` when the message is consumed."""
+
+    call: int
+    payload: Buffer
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """The peer will send no more on this call. A server ends its side with `end_call`."""
+
+    call: int
+    status: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallWritable:
+    """Everything queued on this call has been written."""
+
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
+class PingAcked:
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GoingAway:
+    """No new calls on this connection; calls above `last_call` were not processed."""
+
+    last_call: int
+    code: int
+    debug: str
+
+
+Event = CallOpened | CallAccepted | Message | CallEnded | CallWritable | PingAcked | GoingAway
+
+
+@dataclass(slots=True)
+class _Call:
+    id: int
+    window: int  # what the peer may still send on this call
+    inbound: bytearray = field(default_factory=bytearray)
+    unacknowledged: int = 0
+    outbound: deque[memoryview] = field(default_factory=deque)
+    ending: Headers | None = None  # trailers that wait behind the queue
+    is_half_closing: bool = False
+    is_accepted: bool = False
+
+
+class GRPCConnection:
+    """One end of one HTTP/2 connection. Lives as long as the transport it is fed from."""
+
+    def __init__(self, *, client: bool, call_window: int = 1 << 20, max_calls: int = 100) -> None:
+        self._client = client
+        self._call_window = call_window
+        self._calls: dict[int, _Call] = {}
+        self._highest_call = 0
+        self._connection_unacknowledged = 0
+        self._connection_window = CONNECTION_WINDOW
+        self._cutter = frames.FrameCutter()
+        self._preface = b""
+        self._preface_left = 0 if client else PREFACE_LENGTH
+        self._output: list[Buffer] = []
+        self._output_size = 0
+        self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=client, header_encoding=None))
+        self._h2.local_settings = h2.settings.Settings(
+            client=client,
+            initial_values={
+                h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: call_window,
+                h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: max_calls,
+                h2.settings.SettingCodes.ENABLE_PUSH: 0,
+                h2.settings.SettingCodes.MAX_HEADER_LIST_SIZE: 64 << 10,
+            },
+        )
+        self._h2.initiate_connection()
+        self._collect()
+        self._output.append(frames.window_update(0, CONNECTION_WINDOW - 65535))
+
+    def __repr__(self) -> str:
+        return f"<GRPCConnection {'client' if self._client else 'server'} calls={len(self._calls)}>"
+
+    # ------------------------------------------------------------ receiving
+
+    def receive(self, data: bytes) -> list[Event]:
+        """What `data` means. On PeerProtocolError send what `take_output` has (a GOAWAY), then close."""
+        events: list[Event] = []
+        try:
+            if self._preface_left:
+                data = self._receive_preface(data)
+            for frame in self._cutter.feed(data):
+                if frame.type == frames.DATA:
+                    self._receive_data(frame, events)
+                elif frame.type == frames.GOAWAY:
+                    events.append(GoingAway(*frames.parse_goaway(frame)))
+                else:
+                    self._give_to_h2(frame.raw, events)
+        except (h2.exceptions.ProtocolError, PeerProtocolError) as error:
+            self._collect()
+            raise PeerProtocolError(f"http2: {error}") from error
+        finally:
+            self._collect()
+        return events
+
+    def _receive_preface(self, data: bytes) -> bytes:
+        head, rest = data[: self._preface_left], data[self._preface_left :]
+        self._preface_left -= len(head)
+        self._preface += head
+        if self._preface_left == 0:
+            self._h2.receive_data(self._preface)
+        return rest
+
+    def _give_to_h2(self, raw: Buffer, events: list[Event]) -> None:
+        for event in self._h2.receive_data(bytes(raw)):
+            handler = _H2_EVENTS.get(type(event))
+            if handler is not None:
+                handler(self, event, events)
+
+    def _receive_data(self, frame: frames.Frame, events: list[Event]) -> None:
+        size = len(frame.payload)
+        if size > self._connection_window:
+            raise PeerProtocolError("more data than the connection's window")
+        self._reopen_connection(size)
+        call = self._calls.get(frame.stream)
+        if call is None:
+            if frame.stream == 0 or frame.stream > self._highest_call:
+                raise PeerProtocolError(f"data for stream {frame.stream}, which was never opened")
+            return  # late data of a call that has ended
+        call.window -= size
+        if call.window < 0:
+            raise PeerProtocolError(f"more data than the window of stream {call.id}")
+        content = frames.unpad(frame)
+        if size != len(content):
+            self.acknowledge(call.id, size - len(content))
+        self._cut_messages(call, content, events)
+        if frame.flags & frames.END_STREAM and call.id in self._calls:
+            self._give_to_h2(frames.head(0, frames.DATA, frames.END_STREAM, call.id), events)
+
+    def _cut_messages(self, call: _Call, content: memoryview, events: list[Event]) -> None:
+        data: Buffer = content
+        if call.inbound:
+            call.inbound += content
+            if len(call.inbound) < 5 + int.from_bytes(call.inbound[1:5], "big"):
+                if self._is_acceptable(call, call.inbound, events):
+                    return
+                data = b""
+            else:
+                data, call.inbound = call.inbound, bytearray()
+        view, at, end = memoryview(data), 0, len(data)
+        while end - at >= 5:
+            length = int.from_bytes(view[at + 1 : at + 5], "big")
+            if not self._is_acceptable(call, view[at : at + 5], events):
+                return
+            after = at + 5 + length
+            if after > end:
+                break
+            events.append(Message(call.id, view[at + 5 : after], after - at))
+            at = after
+        if at < end:
+            call.inbound = bytearray(view[at:])
+
+    def _is_acceptable(self, call: _Call, prefix: Buffer, events: list[Event]) -> bool:
+        """Whether the message that begins with `prefix` may come; if not, the call is over."""
+        if len(prefix) < 5:
+            return True
+        if prefix[0] != 0:
+            verdict = (Status.UNIMPLEMENTED, "grpc: compressed message, no compression was agreed on")
+        elif int.from_bytes(prefix[1:5], "big") > MAX_MESSAGE:
+            verdict = (Status.RESOURCE_EXHAUSTED, f"grpc: message larger than {MAX_MESSAGE} bytes")
+        else:
+            return True
+        self.end_call(call.id, *verdict)
+        events.append(CallEnded(call.id, *verdict))
+        return False
+
+    # ------------------------------------------------------------ h2's events
+
+    def _on_request(self, event: h2.events.RequestReceived, events: list[Event]) -> None:
+        headers = event.headers or []
+        call_id = event.stream_id or 0
+        self._highest_call = max(self._highest_call, call_id)
+        wanted = dict(headers)
+        if wanted.get(b":method") != b"POST" or not wanted.get(b"content-type", b"").startswith(b"application/grpc"):
+            self._h2.send_headers(call_id, [(b":status", b"415"), (b"content-length", b"0")], end_stream=True)
+            return
+        self._calls[call_id] = _Call(call_id, self._call_window)
+        path = wanted.get(b":path", b"").decode("latin-1")
+        events.append(CallOpened(call_id, path, _metadata(headers)))
+
+    def _on_response(self, event: h2.events.ResponseReceived, events: list[Event]) -> None:
+        call = self._calls.get(event.stream_id or 0)
+        headers = event.headers or []
+        if call is None:
+            return
+        status = dict(headers).get(b":status", b"")
+        metadata = _metadata(headers)
+        if status != b"200":
+            self.reset_call(call.id)
+            events.append(CallEnded(call.id, Status.UNKNOWN, f"grpc: http status {status.decode('latin-1')}"))
+        elif "grpc-status" in metadata:  # "trailers only": refused before it began
+            self._forget(call.id)
+            events.append(CallEnded(call.id, *_verdict(metadata)))
+        else:
+            events.append(CallAccepted(call.id, metadata))
+
+    def _on_trailers(self, event: h2.events.TrailersReceived, events: list[Event]) -> None:
+        if self._client and self._forget(event.stream_id or 0):
+            events.append(CallEnded(event.stream_id or 0, *_verdict(_metadata(event.headers or []))))
+
+    def _on_end(self, event: h2.events.StreamEnded, events: list[Event]) -> None:
+        call = self._calls.get(event.stream_id or 0)
+        if call is None:
+            return
+        if self._client:
+            # An end without trailers is not gRPC; the call is over all the same.
+            self._forget(call.id)
+            events.append(CallEnded(call.id, Status.INTERNAL, "grpc: stream ended without a status"))
+        else:
+            events.append(CallEnded(call.id, Status.OK, ""))
+
+    def _on_reset(self, event: h2.events.StreamReset, events: list[Event]) -> None:
+        if self._forget(event.stream_id or 0):
+            text = f"stream reset by peer (error {int(event.error_code or 0)})"
+            events.append(CallEnded(event.stream_id or 0, Status.CANCELLED, text))
+
+    def _on_window(self, event: h2.events.Event, events: list[Event]) -> None:
+        for call in list(self._calls.values()):
+            if call.outbound:
+                self._pump(call)
+                if not call.outbound:
+                    events.append(CallWritable(call.id))
+
+    def _on_ping_ack(self, event: h2.events.PingAckReceived, events: list[Event]) -> None:
+        events.append(PingAcked(event.ping_data or b""))
+
+    # ------------------------------------------------------------ calls
+
+    def open_call(self, path: str, authority: str, metadata: Metadata) -> int:
+        """Open a call (client role); its number. Messages may follow at once."""
+        call_id: int = self._h2.get_next_available_stream_id()
+        headers = [
+            (b":method", b"POST"),
+            (b":scheme", b"https"),
+            (b":path", path.encode()),
+            (b":authority", authority.encode()),
+            (b"te", b"trailers"),
+            (b"content-type", b"application/grpc"),
+            (b"user-agent", b"miniplane-konnectivity"),
+        ]
+        self._h2.send_headers(call_id, headers + _pairs(metadata))
+        self._highest_call = call_id
+        self._calls[call_id] = _Call(call_id, self._call_window)
+        self._collect()
+        return call_id
+
+    def accept_call(self, call_id: int, metadata: Metadata) -> None:
+        """Send the initial metadata (server role). Real agents wait for it before anything else."""
+        call = self._calls.get(call_id)
+        if call is not None and not call.is_accepted:
+            call.is_accepted = True
+            self._h2.send_headers(call_id, [*_RESPONSE, *_pairs(metadata)])
+            self._collect()
+
+    def send_message(self, call_id: int, *parts: Buffer) -> bool:
+        """Send or queue one message given in parts; whether all of it could be written now."""
+        call = self._calls.get(call_id)
+        if call is None or call.ending is not None:
+            return True
+        length = sum(map(len, parts))
+        call.outbound.append(memoryview(b"\0" + length.to_bytes(4, "big")))
+        call.outbound.extend(map(memoryview, parts))
+        self._pump(call)
+        return not call.outbound
+
+    def end_call(self, call_id: int, status: int = Status.OK, message: str = "") -> None:
+        """Our last word: a server's status behind what is queued, a client's half-close."""
+        call = self._calls.get(call_id)
+        if call is None or call.ending is not None:
+            return
+        if self._client:
+            call.is_half_closing = True
+        else:
+            call.ending = [(b"grpc-status", str(int(status)).encode())]
+            if message:
+                call.ending.append((b"grpc-message", quote(message, safe=" !#$&'()*+,/:;=?@[]").encode()))
+        self._pump(call)
+
+    def reset_call(self, call_id: int) -> None:
+        """Drop the call at once, and what is queued on it."""
+        if self._forget(call_id):
+            with contextlib.suppress(h2.exceptions.ProtocolError):  # it ended in the meantime
+                self._h2.reset_stream(call_id, h2.errors.ErrorCodes.CANCEL)
+            self._collect()
+
+    def acknowledge(self, call_id: int, cost: int) -> None:
+        """`cost` bytes of this call have been consumed: its sender may send as many again."""
+        call = self._calls.get(call_id)
+        if call is None:
+            return
+        call.unacknowledged += cost
+        if call.unacknowledged >= self._call_window // 4:
+            self._output.append(frames.window_update(call_id, call.unacknowledged))
+            call.window += call.unacknowledged
+            call.unacknowledged = 0
+
+    def ping(self, payload: bytes) -> None:
+        self._h2.ping(payload)
+        self._collect()
+
+    def go_away(self) -> None:
+        """Announce, in a GOAWAY written by hand, that no new call will be served; open ones go on."""
+        self._output.append(frames.head(8, frames.GOAWAY, 0, 0) + frames.WINDOW_LIMIT.to_bytes(4, "big") + bytes(4))
+
+    def take_output(self) -> bytes:
+        """Everything to be written now, in order."""
+        output, self._output, self._output_size = self._output, [], 0
+        return b"".join(output)
+
+    @property
+    def has_output(self) -> bool:
+        return bool(self._output)
+
+    @property
+    def output_size(self) -> int:
+        """About how many bytes `take_output` would give."""
+        return self._output_size
+
+    def queued(self, call_id: int) -> int:
+        """Bytes that wait for the peer's window."""
+        call = self._calls.get(call_id)
+        return sum(map(len, call.outbound)) if call is not None else 0
+
+    # ------------------------------------------------------------ inside
+
+    def _collect(self) -> None:
+        data = self._h2.data_to_send()
+        if data:
+            self._output.append(data)
+
+    def _forget(self, call_id: int) -> bool:
+        return self._calls.pop(call_id, None) is not None
+
+    def _reopen_connection(self, size: int) -> None:
+        self._connection_window -= size
+        self._connection_unacknowledged += size
+        if self._connection_unacknowledged >= CONNECTION_WINDOW // 8:
+            self._output.append(frames.window_update(0, self._connection_unacknowledged))
+            self._connection_window += self._connection_unacknowledged
+            self._connection_unacknowledged = 0
+
+    def _pump(self, call: _Call) -> None:
+        """Write what the windows allow. h2 keeps the windows; the frames are ours (see `http2frames`)."""
+        stream = self._h2.streams.get(call.id)
+        if stream is None:
+            self._forget(call.id)
+            return
+        connection, queue = self._h2, call.outbound
+        while queue:
+            room = min(stream.outbound_flow_control_window, connection.outbound_flow_control_window)
+            room = min(room, connection.max_outbound_frame_size)
+            if room <= 0:
+                return
+            length = self._fill_frame(queue, room, call.id)
+            stream.outbound_flow_control_window -= length
+            connection.outbound_flow_control_window -= length
+        self._finish(call)
+
+    def _fill_frame(self, queue: deque[memoryview], room: int, stream: int) -> int:
+        pieces: list[memoryview] = []
+        length = 0
+        while queue and length < room:
+            piece = queue[0]
+            if len(piece) > room - length:
+                queue[0], piece = piece[room - length :], piece[: room - length]
+            else:
+                queue.popleft()
+            pieces.append(piece)
+            length += len(piece)
+        self._output.append(frames.head(length, frames.DATA, 0, stream))
+        self._output.extend(pieces)
+        self._output_size += length
+        return length
+
+    def _finish(self, call: _Call) -> None:
+        try:
+            if call.is_half_closing:
+                call.is_half_closing = False
+                self._h2.end_stream(call.id)
+            elif call.ending is not None:
+                headers = call.ending if call.is_accepted else _RESPONSE + call.ending
+                self._h2.send_headers(call.id, headers, end_stream=True)
+                self._forget(call.id)
+                # RFC 9113, 8.1: a server that has said all may ask the client to stop (grpc-go does, too).
+                self._h2.reset_stream(call.id, h2.errors.ErrorCodes.NO_ERROR)
+        except h2.exceptions.ProtocolError:
+            self._forget(call.id)  # the peer reset it while we were writing
+        self._collect()
+
+
+_RESPONSE: Headers = [(b":status", b"200"), (b"content-type", b"application/grpc")]
+# One row per event of h2 that means something to gRPC.
+_H2_EVENTS: dict[type, Callable[[GRPCConnection, Any, list[Event]], None]] = {
+    h2.events.RequestReceived: GRPCConnection._on_request,
+    h2.events.ResponseReceived: GRPCConnection._on_response,
+    h2.events.TrailersReceived: GRPCConnection._on_trailers,
+    h2.events.StreamEnded: GRPCConnection._on_end,
+    h2.events.StreamReset: GRPCConnection._on_reset,
+    h2.events.WindowUpdated: GRPCConnection._on_window,
+    h2.events.RemoteSettingsChanged: GRPCConnection._on_window,
+    h2.events.PingAckReceived: GRPCConnection._on_ping_ack,
+}
+
+
+def _metadata(headers: Headers) -> Metadata:
+    found: dict[str, list[str]] = {}
+    for name, value in headers:
+        if not name.startswith(b":"):
+            found.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+    return found
+
+
+def _pairs(metadata: Metadata) -> Headers:
+    return [(name.encode(), value.encode("latin-1")) for name, values in metadata.items() for value in values]
+
+
+def _verdict(metadata: Metadata) -> tuple[int, str]:
+    status, message = metadata.get("grpc-status", ["2"])[0], metadata.get("grpc-message", [""])[0]
+    return (int(status) if status.isdigit() else int(Status.UNKNOWN)), unquote(message)

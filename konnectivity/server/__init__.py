@@ -1,0 +1,1 @@
+"""The proxy server: fronts for the API server, links to agents."""
