@@ -15,7 +15,8 @@ libc = ctypes.CDLL(None, use_errno=True)
 # PyDLL keeps the interpreter lock over the call: clone3 returns twice, and the child must find the lock held by itself.
 _libc_locked = ctypes.PyDLL(None, use_errno=True)
 
-SYS_CLONE3, SYS_OPENAT2, SYS_MOUNT_SETATTR = 435, 437, 442  # same number on every architecture (unified since Linux 5.0)
+# The same numbers on every architecture (unified since Linux 5.0).
+SYS_CLONE3, SYS_OPENAT2, SYS_MOUNT_SETATTR = 435, 437, 442
 
 
 class Namespace(IntFlag):

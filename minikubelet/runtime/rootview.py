@@ -60,7 +60,7 @@ class _Source:
 def build(spec: dict[str, Any]) -> None:
     """Make the root that `spec` asks for the root of this process. Raises ViewError."""
     sources = [_open(host, target, read_only) for host, target, read_only in spec["mounts"]]
-    visible = [_open(path, path, True) for path in spec["visible"] if os.path.exists(path)]
+    visible = [_open(os.path.realpath(path), path, True) for path in spec["visible"] if os.path.exists(path)]
     image = _open_image(spec)
     with _step("prepare mounts"):
         mount("none", "/", flags=kernel.MS_REC | kernel.MS_SLAVE)
