@@ -54,6 +54,7 @@ from wire.websocket_session import (
 __all__ = [
     "HandshakeRefused",
     "RemoteCommandSession",
+    "Session",
     "TerminalSize",
     "accept_remotecommand",
     "accept_websocket_command",
@@ -95,6 +96,9 @@ class RemoteCommandSession(ABC):
     @abstractmethod
     async def finish(self, status: Mapping[str, Any]) -> None:
         """Say how it ended. All output must have been written. Harmless if the client has gone or it was said."""
+
+
+Session = RemoteCommandSession
 
 
 # SPDY

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from wire.errors import PeerProtocolError
+from wire.protocol.status import exit_status, session_success
 
 # The header that names a SPDY stream: `streamType` in the source of upstream, lower case on the wire.
 STREAM_TYPE = "streamtype"
@@ -179,6 +180,16 @@ def _size(text: bytes) -> TerminalSize:
     if not (0 <= width <= 0xFFFF and 0 <= height <= 0xFFFF):
         raise PeerProtocolError(f"terminal size {text[:60]!r}")
     return TerminalSize(width, height)
+
+
+def success() -> dict[str, Any]:
+    """The result of a command that ended with 0, and of every attach."""
+    return session_success()
+
+
+def exit_failure(code: int, cause: str) -> dict[str, Any]:
+    """The result of a command that ended with another code."""
+    return exit_status(code, cause)
 
 
 def encode_size(size: TerminalSize) -> bytes:

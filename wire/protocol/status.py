@@ -36,7 +36,7 @@ def session_success() -> JSON:
     return {"metadata": {}, "status": "Success"}
 
 
-def exit_status(code: int) -> JSON:
+def exit_status(code: int, cause: str = "") -> JSON:
     """How a process ended. kubectl reads the exit code out of `causes`; it must be 0..255."""
     if code == 0:
         return session_success()
@@ -45,7 +45,7 @@ def exit_status(code: int) -> JSON:
     return {
         "metadata": {},
         "status": "Failure",
-        "message": f"command terminated with non-zero exit code: exit status {code}",
+        "message": f"command terminated with non-zero exit code: {cause or f'exit status {code}'}",
         "reason": NON_ZERO_EXIT_CODE,
         "details": {"causes": [{"reason": EXIT_CODE_CAUSE, "message": str(code)}]},
     }
