@@ -66,7 +66,7 @@ class Kubeconfig:
 
     def _entry(self, section: str, kind: str, name: str) -> JSON:
         for entry in self.document.get(section) or []:
-            if isinstance(entry, dict) and entry.get("name") == name:
+            if entry.get("name") == name:
                 value = entry.get(kind)
                 return value if isinstance(value, dict) else {}
         raise KubeconfigError(f"kubeconfig has no {kind} named {name!r}")
@@ -102,6 +102,10 @@ def parse(content: bytes, path: Path) -> Kubeconfig:
         document = {}
     if not isinstance(document, dict):
         raise KubeconfigError(f"{path}: not a kubeconfig (a mapping was expected)")
+    for section in ("clusters", "contexts", "users"):
+        entries = document.get(section) or []
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise KubeconfigError(f"{path}: {section} is not a list of named entries")
     return Kubeconfig(document, path.parent)
 
 
@@ -172,10 +176,11 @@ def remove(path: Path, context: str) -> bool:
     with _locked(path):
         content = read(path)
         document: JSON = parse(content, path).document if content is not None else {}
-        names = [entry["context"] for entry in document.get("contexts") or [] if entry.get("name") == context]
+        names = [entry.get("context") for entry in document.get("contexts") or [] if entry.get("name") == context]
         if not names:
             return False
-        gone = {"contexts": context, "clusters": names[0].get("cluster"), "users": names[0].get("user")}
+        link = names[0] or {}
+        gone = {"contexts": context, "clusters": link.get("cluster"), "users": link.get("user")}
         for section in gone:
             document[section] = [entry for entry in document.get(section) or [] if entry.get("name") != gone[section]]
         if document.get("current-context") == context:
