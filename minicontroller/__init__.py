@@ -1,0 +1,1 @@
+"""The controller manager and the scheduler: one process, two identities, the API server's secure port only."""

@@ -1,0 +1,76 @@
+"""Who owns whom.
+
+My job: owner references: making them, finding the controlling one, matching what an owner selects (`controller_ref_manager.go`). Pure.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+JSON = dict[str, Any]
+
+
+def owner_reference(owner: JSON) -> JSON:
+    """The controlling reference to `owner`."""
+    metadata = owner["metadata"]
+    return {"apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": metadata["name"], "uid": metadata["uid"],
+            "controller": True, "blockOwnerDeletion": True}
+
+
+def controller_of(obj: JSON) -> JSON | None:
+    """The owner reference marked as controller."""
+    return next((ref for ref in obj["metadata"].get("ownerReferences") or [] if ref.get("controller")), None)
+
+
+def is_controlled_by(obj: JSON, owner: JSON) -> bool:
+    reference = controller_of(obj)
+    return reference is not None and reference.get("uid") == owner["metadata"]["uid"]
+
+
+def owner_keys(obj: JSON, kind: str) -> Iterable[tuple[str, str]]:
+    """The key of the controlling owner of this kind, as an informer's event handler wants it."""
+    reference = controller_of(obj)
+    if reference is not None and reference.get("kind") == kind:
+        return ((obj["metadata"].get("namespace", ""), reference["name"]),)
+    return ()
+
+
+def matches(selector: JSON | None, labels: Mapping[str, str]) -> bool:
+    """A LabelSelector; None selects nothing, an empty one everything."""
+    if selector is None:
+        return False
+    if any(labels.get(key) != value for key, value in (selector.get("matchLabels") or {}).items()):
+        return False
+    return all(_holds(term, labels) for term in selector.get("matchExpressions") or [])
+
+
+def _holds(term: JSON, labels: Mapping[str, str]) -> bool:
+    """A term of matchExpressions, of node affinity too (Gt, Lt)."""
+    value, values = labels.get(term["key"]), term.get("values") or []
+    match term.get("operator"):
+        case "In":
+            return value in values
+        case "NotIn":
+            return value not in values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case "Gt":
+            return value is not None and _number(value) > _number(values[0])
+        case "Lt":
+            return value is not None and _number(value) < _number(values[0])
+    return False
+
+
+def _number(text: str) -> int:
+    return int(text) if text.lstrip("-").isdigit() else 0
+
+
+def term_holds(term: JSON, labels: Mapping[str, str]) -> bool:
+    """One requirement of a node selector."""
+    return _holds(term, labels)
+
+
+def labels_of(obj: JSON) -> Mapping[str, str]:
+    found: Mapping[str, str] = obj["metadata"].get("labels") or {}
+    return found
