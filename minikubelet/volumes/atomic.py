@@ -77,9 +77,9 @@ def _write_version(directory: Path, payload: Payload, group: int | None) -> Path
         target = version / path
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         target.write_bytes(file.data)
-        if group is not None:
+        if group is not None or file.owner is not None:
             with contextlib.suppress(PermissionError):
-                os.chown(target, -1, group)
+                os.chown(target, -1 if file.owner is None else file.owner, -1 if group is None else group)
         target.chmod(file.mode)  # after the content and the owner: both could change it
     return version
 

@@ -65,16 +65,18 @@ async def _piece(pod: JSON, piece: JSON, mode: int, sources: Sources) -> Payload
             )
         case {"serviceAccountToken": part}:
             token = await sources.token(part.get("audience") or "", int(part.get("expirationSeconds") or TOKEN_SECONDS))
-            return {part.get("path") or "token": File(token.encode(), token_mode(pod, mode))}
+            return {part.get("path") or "token": _token_file(pod, token, mode)}
     raise SourceMissing(f"unsupported projected volume source {', '.join(piece)}")
 
 
-def token_mode(pod: JSON, default_mode: int) -> int:
-    """0600 if one user alone runs in the pod, 0640-by-group with fsGroup, else what the volume says."""
+def _token_file(pod: JSON, token: str, default_mode: int) -> File:
+    """0640 with fsGroup, 0600 for the one user all containers run as, else what the volume says."""
     spec = pod["spec"]
     shared = spec.get("securityContext") or {}
     if shared.get("fsGroup") is not None:
-        return 0o640
+        return File(token.encode(), 0o640)
     containers = [*(spec.get("initContainers") or ()), *spec["containers"]]
     users = {(one.get("securityContext") or {}).get("runAsUser", shared.get("runAsUser")) for one in containers}
-    return 0o600 if len(users) == 1 and None not in users else default_mode
+    if len(users) == 1 and (user := users.pop()) is not None:
+        return File(token.encode(), 0o600, owner=int(user))
+    return File(token.encode(), default_mode)

@@ -20,6 +20,8 @@ DEFAULT_MODE = 0o644
 class File:
     data: bytes
     mode: int
+    owner: int | None = None
+    """The one user who may read it, where the kubelet has the right to give files away."""
 
 
 Payload = dict[str, File]
