@@ -1,8 +1,8 @@
-"""What this server serves, as clients ask for it: `/api`, `/apis`, each group and version, and all at once (aggregated).
+"""What this server serves: `/api`, `/apis`, each group and version, and all at once (aggregated).
 
 My job: discovery documents from the type table, built once per generation of the table and kept as bytes. I own the
-cached documents; `endpoints.pages` serves them. Group order is the table's, versions of a group in the table's order, the
-first is preferred. No I/O. Wire: `apidiscovery.k8s.io` v2 and v2beta1, `meta/v1` APIResourceList.
+cached documents; `endpoints.pages` serves them. Group order is the table's, versions of a group in the table's order,
+the first is preferred. No I/O. Wire: `apidiscovery.k8s.io` v2 and v2beta1, `meta/v1` APIResourceList.
 """
 
 import base64

@@ -1,7 +1,8 @@
 """OpenAPI documents: version 2 as a whole, version 3 per group and version.
 
-My job: build them from the type table and the schema table when first asked for, and keep them as bytes. I own that cache;
-`endpoints.pages` serves it. `openapischemas` says what types look like, `openapipaths` what can be done. No I/O.
+My job: build them from the type table and the schema table when first asked for, and keep them as bytes. I own that
+cache; `endpoints.pages` serves it. `openapischemas` says what types look like, `openapipaths` what can be done. No
+I/O.
 """
 
 import hashlib
@@ -23,7 +24,10 @@ JSON = dict[str, Any]
 
 #: What `info.version` says; kubectl shows it nowhere.
 INFO: Final = {"title": "Kubernetes", "version": "v1.36.0"}
-V2_PROTOBUF: Final = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+#: Clients ask with an `@`, which no MIME parser accepts in an answer; upstream answers with a dot.
+V2_PROTOBUF_ACCEPTS: Final = ("application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+                              "application/com.github.proto-openapi.spec.v2.v1.0+protobuf")
+V2_PROTOBUF: Final = V2_PROTOBUF_ACCEPTS[1]
 _FOREVER: Final = {"Cache-Control": "public, immutable", "Vary": "Accept"}
 _ALWAYS_ASK: Final = {"Cache-Control": "no-cache, private", "Vary": "Accept"}
 _ANSWERS: Final = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"]
@@ -44,7 +48,7 @@ class Documents:
             self._documents.clear()
             self._generation = self._table.generation
         if path == "/openapi/v2":
-            return self._kept("v2 protobuf" if V2_PROTOBUF in accept else "v2")
+            return self._kept("v2 protobuf" if any(media in accept for media in V2_PROTOBUF_ACCEPTS) else "v2")
         if path == "/openapi/v3":
             return self._kept("v3")
         found = self._group_version(path.removeprefix("/openapi/v3/"))

@@ -1,7 +1,8 @@
 """Rows as OpenAPI paths.
 
-My job: the operations of each row of the type table with the parameters, kinds and actions that clients look up before
-they send `fieldValidation`, `dryRun` or `fieldManager`. Pure; one neutral form, from which `openapi` writes version 2 or 3.
+My job: the operations of each row of the type table with the parameters, kinds and actions that clients look up
+before they send `fieldValidation`, `dryRun` or `fieldManager`. Pure; one neutral form, from which `openapi` writes
+version 2 or 3.
 """
 
 from collections.abc import Iterator
@@ -43,7 +44,8 @@ class Operation:
 PRETTY: Final = Parameter("pretty", description="Indent the answer.")
 DRY_RUN: Final = Parameter("dryRun", description="All: run every stage, store nothing.")
 FIELD_MANAGER: Final = Parameter("fieldManager", description="The name of whoever makes this change.")
-FIELD_VALIDATION: Final = Parameter("fieldValidation", description="Unknown or duplicate fields: Ignore, Warn or Strict.")
+FIELD_VALIDATION: Final = Parameter("fieldValidation",
+                                    description="Unknown or duplicate fields: Ignore, Warn or Strict.")
 FORCE: Final = Parameter("force", "boolean", "Take fields that other managers own. Only for apply patches.")
 _WRITE: Final = (PRETTY, DRY_RUN, FIELD_MANAGER, FIELD_VALIDATION)
 _LIST: Final = (

@@ -1,7 +1,7 @@
 """Types as OpenAPI schemas.
 
-My job: a type of the schema table as a definition of OpenAPI 2 or 3, with the `x-kubernetes-*` extensions that kubectl's
-patches, validation and `explain` read, and every type it leads to. Pure; the documents are `openapi`'s.
+My job: a type of the schema table as a definition of OpenAPI 2 or 3, with the `x-kubernetes-*` extensions that
+kubectl's patches, validation and `explain` read, and every type it leads to. Pure; the documents are `openapi`'s.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,8 +28,10 @@ _NAMED: Final[dict[Kind, tuple[str, JSON, JSON, str]]] = {
                       "A time in RFC 3339 form, with microseconds."),
     Kind.DURATION: (_META + "Duration", *2 * ({"type": "string"},), "A duration such as 1h30m."),
     Kind.QUANTITY: ("io.k8s.apimachinery.pkg.api.resource.Quantity", {"type": "string"},
-                    {"oneOf": [{"type": "string"}, {"type": "number"}]}, "A number with a suffix, such as 500m or 2Gi."),
-    Kind.INT_OR_STRING: ("io.k8s.apimachinery.pkg.util.intstr.IntOrString", {"type": "string", "format": "int-or-string"},
+                    {"oneOf": [{"type": "string"}, {"type": "number"}]},
+                    "A number with a suffix, such as 500m or 2Gi."),
+    Kind.INT_OR_STRING: ("io.k8s.apimachinery.pkg.util.intstr.IntOrString",
+                         {"type": "string", "format": "int-or-string"},
                          {"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]},
                          "A number or a name."),
     Kind.RAW: ("io.k8s.apimachinery.pkg.runtime.RawExtension", *2 * ({"type": "object"},), "Any object."),
@@ -99,7 +101,8 @@ class Definitions:
             (_TYPE_META.get(field.name, "") if schema.has_type_meta else "")
         if "$ref" in value and self._version == 3:
             # A $ref has no siblings in OpenAPI 3.0; upstream wraps it the same way.
-            value = {"allOf": [value]} | ({"default": {}} if field.type.kind is Kind.STRUCT and not field.pointer else {})
+            is_plain_struct = field.type.kind is Kind.STRUCT and not field.pointer
+            value = {"allOf": [value]} | ({"default": {}} if is_plain_struct else {})
         if described:
             value["description"] = described
         if field.default is not None:

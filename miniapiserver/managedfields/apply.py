@@ -1,8 +1,8 @@
 """Server-side apply.
 
-My job: merge a configuration into the live object, remove what its manager applied before and no longer says, refuse to
-overwrite what others own (structured-merge-diff `Updater.Apply`, apimachinery `FieldManager.Apply`). Pure: `now` is an
-argument and nothing that comes in is changed. Raises ApplyConflict, BadRequest, PlainInternal.
+My job: merge a configuration into the live object, remove what its manager applied before and no longer says, refuse
+to overwrite what others own (structured-merge-diff `Updater.Apply`, apimachinery `FieldManager.Apply`). Pure: `now`
+is an argument and nothing that comes in is changed. Raises ApplyConflict, BadRequest, PlainInternal.
 """
 
 from typing import Any, Final
@@ -61,8 +61,8 @@ def read_config(body: bytes, kind: str = "object") -> tuple[JSON, list[str]]:
     return config, problems
 
 
-def server_side_apply(live: JSON | None, config: JSON, schema: TypeSchema, *, api_version: str, manager: str, force: bool,
-                      subresource: str = "", now: str, kind: str = "") -> JSON:
+def server_side_apply(live: JSON | None, config: JSON, schema: TypeSchema, *, api_version: str, manager: str,
+                      force: bool, subresource: str = "", now: str, kind: str = "") -> JSON:
     """The new object with its managedFields; equal to `live` when there is nothing to do. `live` None creates.
 
     The result still wants `decode_patched`, defaults and admission, like that of any patch.

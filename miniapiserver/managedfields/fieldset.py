@@ -28,7 +28,7 @@ def encode(fields: FieldSet) -> JSON:
     """To FieldsV1."""
     out: JSON = {}
     for key, child in fields.items():
-        out[key] = {} if key == MEMBER or len(child) == 1 and MEMBER in child else encode(child)
+        out[key] = {} if key == MEMBER or (len(child) == 1 and MEMBER in child) else encode(child)
     return out
 
 

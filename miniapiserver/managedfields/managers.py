@@ -1,7 +1,7 @@
 """`metadata.managedFields` as managers and their sets.
 
-My job: read the entries into sets keyed by manager identity, write them back in upstream's order, and keep their number
-bounded (apimachinery `managedfields/internal`). Pure.
+My job: read the entries into sets keyed by manager identity, write them back in upstream's order, and keep their
+number bounded (apimachinery `managedfields/internal`). Pure.
 """
 
 from dataclasses import dataclass, replace

@@ -1,8 +1,8 @@
 """Field ownership of creates, updates and patches.
 
 My job: after a write that is no apply, give its manager what it changed, take that from everybody else, and forget
-managers that own nothing (structured-merge-diff `Updater.Update` and the layers of apimachinery's FieldManager around it).
-Pure: `now` is an argument; the new object is completed and gets its `metadata.managedFields`.
+managers that own nothing (structured-merge-diff `Updater.Update` and the layers of apimachinery's FieldManager around
+it). Pure: `now` is an argument; the new object is completed and gets its `metadata.managedFields`.
 """
 
 from functools import cache

@@ -1,22 +1,27 @@
 """Objects seen through their schema: what server-side apply compares, merges and prunes.
 
-My job: the five operations on values that ownership needs (structured-merge-diff `typed`): compare two objects, list the
-fields of one, merge one into another, remove fields, and close a set over the structs it passes. Lists are atomic, sets or
-keyed as the type table says; a type of None is free-form: maps by key, lists as a whole. Pure; inputs are not changed.
-Raises BadElement for a keyed list whose element has no key.
+My job: the five operations on values that ownership needs (structured-merge-diff `typed`): compare two objects, list
+the fields of one, merge one into another, remove fields, and close a set over the structs it passes. Lists are
+atomic, sets or keyed as the type table says; a type of None is free-form: maps by key, lists as a whole. Pure; inputs
+are not changed. Raises BadElement for a keyed list whose element has no key.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import orjson
 
 from miniapiserver.managedfields.fieldset import EMPTY, LEAF, MEMBER, FieldSet, element_text
+from miniapiserver.schema import quantity, times
 from miniapiserver.schema.types import Field, Kind, Type, TypeSchema
 
 JSON = dict[str, Any]
 MISSING: Final = object()
 _CONTAINERS: Final = (Kind.STRUCT, Kind.MAP)
+_CANONICAL: Final[dict[Kind, Callable[[str], str]]] = {
+    Kind.QUANTITY: quantity.canonical, Kind.TIME: times.canonical,
+    Kind.MICRO_TIME: partial(times.canonical, micro=True)}
 _FREE: Final = Field("", Type(Kind.ANY, ""), atomic=False)
 
 
@@ -235,7 +240,7 @@ def _fields_of_map(at: _Shape, value: JSON) -> FieldSet:
     out: FieldSet = {}
     for name, item in value.items():
         inner = field_set(at.child(name), item)
-        if item is None or item == {} and isinstance(item, dict) or at.fields is None or name not in at.fields:
+        if item is None or (item == {} and isinstance(item, dict)) or at.fields is None or name not in at.fields:
             inner = inner | LEAF
         if inner:
             out["f:" + name] = inner
@@ -264,7 +269,9 @@ def merge(at: _Shape, live: Any, config: Any) -> Any:
     """The live value with the configuration laid over it. Raises BadElement."""
     if config is MISSING:
         return live
-    if live is MISSING and at.kind not in ("map", "list"):
+    if at.kind == "leaf":
+        return canonical(at.field.type, config)
+    if live is MISSING and at.kind == "free":
         return config
     if at.kind in ("map", "free") and isinstance(config, dict) and (config or live) \
             and (live is MISSING or _is_map(live)):
@@ -277,6 +284,17 @@ def merge(at: _Shape, live: Any, config: Any) -> Any:
     if at.kind == "list" and isinstance(config, list) and (live is MISSING or _is_list(live)):
         return _merge_lists(at, live if isinstance(live, list) else [], config)
     return config
+
+
+def canonical(of: Type, value: Any) -> Any:
+    """A quantity or time as it will be stored, so that `cpu: 1` is no conflict with the `"1"` it became."""
+    convert = _CANONICAL.get(of.kind)
+    if convert is None or value is None or isinstance(value, dict | list | bool):
+        return value
+    try:
+        return convert(str(value))
+    except ValueError:
+        return value  # the decoder refuses it in better words
 
 
 def _merge_lists(at: _Shape, live: list[Any], config: list[Any]) -> list[Any]:

@@ -1,15 +1,18 @@
 """The ways to patch, pure: from an object and a patch to a new object. Nothing here changes its input.
 
 - `document.media_type(content_type, strategic=True) -> str`: which patch it is; raises UnsupportedMediaType.
-- `read(body, content_type) -> patch`: the body of a JSON, merge or strategic patch; raises BadPatch (400). With problems
-  (duplicate fields, unknown operation fields) for `fieldValidation`: `document.read(body, content_type) -> (patch, problems)`.
-- `jsonpatch.apply(obj, patch) -> obj` RFC 6902; raises Unprocessable (422 in upstream's words), RequestEntityTooLarge.
+- `read(body, content_type) -> patch`: the body of a JSON, merge or strategic patch; raises BadPatch (400). With
+  problems (duplicate fields, unknown operation fields) for `fieldValidation`: `document.read(body, content_type) ->
+  (patch, problems)`.
+- `jsonpatch.apply(obj, patch) -> obj` RFC 6902; raises Unprocessable (422 in upstream's words),
+  RequestEntityTooLarge.
 - `mergepatch.apply(obj, patch) -> obj` RFC 7386.
-- `strategic.apply(obj, patch, schema) -> obj` with all directives; raises BadPatch, Unprocessable, UnmergeablePatch (500).
+- `strategic.apply(obj, patch, schema) -> obj` with all directives; raises BadPatch, Unprocessable, UnmergeablePatch
+  (500).
 
-The result is an independent deep copy: give it to `schema.decode.decode_patched`, which prunes and checks it. `strategic`
-and `mergepatch` results may hold anything the patch said, `jsonpatch` may even return something that is no object.
-Server-side apply is `miniapiserver.managedfields`.
+The result is an independent deep copy: give it to `schema.decode.decode_patched`, which prunes and checks it.
+`strategic` and `mergepatch` results may hold anything the patch said, `jsonpatch` may even return something that is
+no object. Server-side apply is `miniapiserver.managedfields`.
 """
 
 from typing import Any

@@ -1,6 +1,7 @@
 """Patch bodies as Python values.
 
-My job: read the body of a JSON, merge or strategic merge patch, name duplicate fields, and copy what a patch may change.
+My job: read the body of a JSON, merge or strategic merge patch, name duplicate fields, and copy what a patch may
+change.
 """
 
 from typing import Any, Final
@@ -39,14 +40,21 @@ def read(body: bytes, content_type: str) -> tuple[Any, list[str]]:
         patch = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise BadPatch(wrapped + gojson.syntax_error(body)) from error
-    expected, go_type = (list, "[]handlers.jsonPatchOp") if bare == JSON_PATCH else (dict, "map[string]interface {}")
-    if type(patch) is not expected:
-        what = {dict: "object", list: "array", str: "string", bool: "bool", type(None): "null"}.get(type(patch), "number")
-        raise BadPatch(f"{wrapped}json: cannot unmarshal {what} into Go value of type {go_type}")
     problems = gojson.duplicate_fields(body) if has_duplicates(body, patch) else []
     if bare == JSON_PATCH:
+        if not isinstance(patch, list):
+            raise BadPatch(f"{wrapped}json: cannot unmarshal {_json_type(patch)} into Go value of type "
+                           "[]handlers.jsonPatchOp")
         problems = [f"json patch {problem}" for problem in problems + _unknown_fields(patch)]
+    elif not isinstance(patch, dict):
+        raise BadPatch(f"{wrapped}json: cannot unmarshal {_json_type(patch)} into Go value of type "
+                       "map[string]interface {}")
     return patch, problems
+
+
+def _json_type(value: Any) -> str:
+    names = {dict: "object", list: "array", str: "string", bool: "bool", type(None): "null"}
+    return names.get(type(value), "number")
 
 
 def _unknown_fields(operations: list[Any]) -> list[str]:

@@ -8,7 +8,7 @@ type table. Works on copies; raises BadPatch, Unprocessable and UnmergeablePatch
 from typing import Any, Final
 
 from miniapiserver.patch.document import copy, mark
-from miniapiserver.patch.errors import BadPatch, Unprocessable, UnmergeablePatch, go_text
+from miniapiserver.patch.errors import BadPatch, UnmergeablePatch, Unprocessable, go_text
 from miniapiserver.schema.types import Field, Kind, Type, TypeSchema
 
 JSON = dict[str, Any]

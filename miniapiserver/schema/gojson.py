@@ -1,8 +1,8 @@
 """What Go's JSON decoder says where Python's differs.
 
-My job: the words of `encoding/json` for text that is no JSON, and the paths of object keys that occur twice (sigs.k8s.io
-json, strict). Both are slow paths: `decode` comes here only when the fast parser refused the text or a count of colons
-says that a key was dropped. Pure; raises nothing.
+My job: the words of `encoding/json` for text that is no JSON, and the paths of object keys that occur twice
+(sigs.k8s.io/json, strict). Both are slow paths: `decode` comes here only when the fast parser refused the text or a
+count of colons says that a key was dropped. Pure; raises nothing.
 """
 
 import json
@@ -169,6 +169,7 @@ class _Repeats(dict[str, Any]):
     """An object that remembers which of its keys came twice."""
 
     __slots__ = ("repeated",)
+    repeated: list[str]
 
 
 def duplicate_fields(body: bytes) -> list[str]:

@@ -1,7 +1,7 @@
 """Kubernetes' protobuf: `k8s\\0` envelopes to plain JSON-shaped objects and back.
 
-My job: read and write the wire form by the numbers in the type table; no generated code. kubectl since 1.32 sends it for
-typed calls and does not fall back. I keep what is on the wire; dropping Go's zero values is `conform`'s work.
+My job: read and write the wire form by the numbers in the type table; no generated code. kubectl since 1.32 sends it
+for typed calls and does not fall back. I keep what is on the wire; dropping Go's zero values is `conform`'s work.
 Hostile input raises BadProtobuf and nothing else.
 """
 
@@ -179,7 +179,9 @@ def _decode_field(found: JSON, field: Field, value: _Value, depth: int) -> None:
 
 def _absent(of: Type, depth: int) -> Any:
     """The value of a map entry that carries none."""
-    return False if of.kind is Kind.BOOL else 0 if of.kind in (Kind.INT32, Kind.INT64) else _decode_value(b"", of, depth)
+    if of.kind is Kind.BOOL:
+        return False
+    return 0 if of.kind in (Kind.INT32, Kind.INT64) else _decode_value(b"", of, depth)
 
 
 def _packed(data: bytes, of: Type, depth: int) -> Iterator[Any]:

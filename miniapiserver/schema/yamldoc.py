@@ -96,7 +96,7 @@ class _Reader:
         """Dates and binary stay text: JSON has neither."""
         tag = node.tag.removeprefix("tag:yaml.org,2002:")
         if tag in ("int", "float", "bool", "null"):
-            value = self.scalars.construct_object(node)  # type: ignore[no-untyped-call]
+            value = self.scalars.construct_object(node)
             if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
                 raise InvalidYAML("error converting YAML to JSON: json: unsupported value: " + str(node.value))
             return value
