@@ -324,3 +324,36 @@ def with_flags(configuration: KubeletConfiguration, **flags: Any) -> KubeletConf
     """The file's values with those flags laid over it that were given (not None)."""
     given = {name: value for name, value in flags.items() if value is not None}
     return _checked(replace(configuration, **given))
+
+
+def as_json(configuration: KubeletConfiguration) -> dict[str, Any]:
+    """The effective configuration under the file's names, for /configz."""
+    body: dict[str, Any] = {name: _plain(name, getattr(configuration, attribute))
+                            for name, (attribute, _) in _FIELDS.items()}
+    authentication, authorization = configuration.authentication, configuration.authorization
+    body["authentication"] = {
+        "x509": {"clientCAFile": authentication.client_ca_file},
+        "webhook": {"enabled": authentication.webhook_enabled, "cacheTTL": _go(authentication.webhook_cache_ttl)},
+        "anonymous": {"enabled": authentication.anonymous_enabled}}
+    body["authorization"] = {
+        "mode": authorization.mode,
+        "webhook": {"cacheAuthorizedTTL": _go(authorization.cache_authorized_ttl),
+                    "cacheUnauthorizedTTL": _go(authorization.cache_unauthorized_ttl)}}
+    body["crashLoopBackOff"] = {"maxContainerRestartPeriod": _go(configuration.max_container_restart_period)}
+    return body
+
+
+def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, float):
+        return _go(value)
+    if name == "containerLogMaxSize":
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _go(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    if hours:
+        return f"{hours}h{minutes}m{rest:g}s"
+    return f"{minutes}m{rest:g}s" if minutes else f"{rest:g}s"

@@ -163,7 +163,7 @@ class ContainerSupervisor:
         async def call(probe: JSON, timeout: float) -> Outcome:
             return await handlers.run(probe, target, timeout)
 
-        reports = ProbeReports(self._on_started, self._on_ready, self._on_unhealthy, self._on_failed)
+        reports = ProbeReports(self._on_started, self._on_ready, self._on_result, self._on_failed)
         await ContainerProbes(self.record.spec, call, reports, self._context.around.clock).run()
 
     def _on_started(self) -> None:
@@ -175,8 +175,11 @@ class ContainerSupervisor:
         self.record.ready = ready
         self._context.changed()
 
-    def _on_unhealthy(self, kind: ProbeKind, message: str) -> None:
-        self._context.event(WARNING, "Unhealthy", message, self.record)
+    def _on_result(self, kind: ProbeKind, outcome: Outcome) -> None:
+        word = "successful" if outcome.ok else "failed"
+        self._context.probe_counts[self.record.name, kind.value, word] += 1
+        if not outcome.ok:
+            self._context.event(WARNING, "Unhealthy", f"{kind.value} probe failed: {outcome.output}", self.record)
 
     def _on_failed(self, kind: ProbeKind, probe: JSON) -> None:
         own = probe.get("terminationGracePeriodSeconds")

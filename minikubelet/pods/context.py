@@ -4,6 +4,7 @@ My job: the pod as it is now, its place on the node, and the gathering of what a
 worker, which alone changes it; `containers` and `starting` read it.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +37,8 @@ class PodContext:
     """Something the status shows is different now."""
     sandbox: Sandbox | None = None
     records: dict[str, ContainerRecord] = field(default_factory=dict)
+    probe_counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """(container, kind of probe, result) → how often, for the metrics."""
 
     def event(self, type: str, reason: str, message: str, record: ContainerRecord | None = None) -> None:
         container = (record.kind, record.name) if record else None

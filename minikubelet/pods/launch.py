@@ -27,7 +27,8 @@ class ImageFacts:
     command: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     working_dir: str = ""
-    user: str = ""
+    user: int | None = None
+    group: int | None = None
     visible_host_paths: tuple[Path, ...] = ()
 
 
@@ -114,18 +115,13 @@ class _Security:
     def of(cls, pod: JSON, container: JSON, image: ImageFacts) -> "_Security":
         shared, own = pod["spec"].get("securityContext") or {}, container.get("securityContext") or {}
         both = {**shared, **{key: value for key, value in own.items() if value is not None}}
-        user = both.get("runAsUser", _image_user(image))
+        user = both.get("runAsUser", image.user)
         if both.get("runAsNonRoot") and user == 0:
             raise ConfigError("container's runAsUser breaks non-root policy "
                               f'(pod: "{long_name(pod_ref(pod))}", container: {container["name"]})')
         groups = [*(shared.get("supplementalGroups") or ()), *([shared["fsGroup"]] if shared.get("fsGroup") else ())]
-        return cls(user, both.get("runAsGroup"), tuple(groups), bool(own.get("readOnlyRootFilesystem")),
+        return cls(user, both.get("runAsGroup", image.group), tuple(groups), bool(own.get("readOnlyRootFilesystem")),
                    bool(own.get("privileged")), own.get("allowPrivilegeEscalation", True) is not False)
-
-
-def _image_user(image: ImageFacts) -> int | None:
-    user = image.user.partition(":")[0]
-    return int(user) if user.isdigit() else None
 
 
 def is_restarted(kind: ContainerKind, container: JSON, pod_policy: str, exit_code: int) -> bool:

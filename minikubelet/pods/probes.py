@@ -69,8 +69,8 @@ class ProbeReports:
 
     on_started: Callable[[], None]
     on_ready: Callable[[bool], None]
-    on_unhealthy: Callable[[ProbeKind, str], None]
-    """One failed call."""
+    on_result: Callable[[ProbeKind, Outcome], None]
+    """One call, whatever it means."""
     on_failed: Callable[[ProbeKind, JSON], None]
     """Startup or liveness is lost: the container must be killed."""
 
@@ -132,6 +132,5 @@ class ContainerProbes:
 
     async def _once(self, kind: ProbeKind, probe: JSON, schedule: Schedule) -> bool:
         outcome = await self._call(probe, schedule.timeout)
-        if not outcome.ok:
-            self._reports.on_unhealthy(kind, f"{kind.value} probe failed: {outcome.output}")
+        self._reports.on_result(kind, outcome)
         return outcome.ok

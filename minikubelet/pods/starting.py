@@ -17,9 +17,10 @@ from minikubelet.pods.context import PodContext
 from minikubelet.pods.environment import ConfigError
 from minikubelet.pods.launch import ImageFacts, container_spec
 from minikubelet.pods.records import ContainerRecord, Running, Terminated, Waiting
-from minikubelet.pods.surroundings import ImageMissing, InvalidImageName, VolumeFailure
+from minikubelet.pods.surroundings import ImageMissing, InvalidImageName
 from minikubelet.quantity import InvalidQuantity
 from minikubelet.runtime.interface import Container, ContainerSpec, RuntimeFailure
+from minikubelet.volumes.errors import VolumeError
 
 JSON = dict[str, Any]
 
@@ -118,7 +119,7 @@ class ContainerStarter:
             mounts = context.volumes.mounts(record.spec, environment)
             return container_spec(context.pod, record.spec, record.attempts, image, environment, mounts,
                                   context.place, target_id)
-        except (ConfigError, VolumeFailure, InvalidQuantity) as error:
+        except (ConfigError, VolumeError, InvalidQuantity) as error:
             raise _Obstacle("CreateContainerConfigError", str(error)) from error
 
     async def _launch(self, spec: ContainerSpec, image: ImageFacts) -> Container | None:

@@ -10,6 +10,7 @@ import asyncio
 import copy
 import hashlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,14 +100,13 @@ class StaticPods:
     """The static pods of this node. Lives as long as the kubelet."""
 
     def __init__(self, folder: Path, node_name: str, client: Client, workers: PodWorkers, clock: Clock,
-                 api_pods: Informer) -> None:
+                 api_pods: Informer, node: Callable[[], JSON]) -> None:
         self._folder, self._node_name, self._client = folder, node_name, client
         self._workers, self._clock, self._api_pods = workers, clock, api_pods
         self._known: dict[Path, StaticPod] = {}
         self._stamps: dict[Path, tuple[int, int]] = {}
         self._mirrors_dirty = asyncio.Event()
-        self.owner: JSON | None = None
-        """The Node as ownerReference of mirrors, once it is known."""
+        self._node = node
 
     async def run(self) -> None:
         self._api_pods.subscribe(self._on_api_pod)
@@ -209,8 +209,10 @@ class StaticPods:
         meta = mirror["metadata"]
         del meta["uid"]
         meta["annotations"][MIRROR_ANNOTATION] = known.hash
-        if self.owner is not None:
-            meta["ownerReferences"] = [self.owner]
+        node = self._node()["metadata"]
+        if node.get("uid"):
+            meta["ownerReferences"] = [{"apiVersion": "v1", "kind": "Node", "name": node["name"], "uid": node["uid"],
+                                        "controller": True}]
         return await self._client.create(resource_path("", "v1", "pods", known.key[0]), mirror)
 
     async def _delete(self, mirror: JSON) -> None:

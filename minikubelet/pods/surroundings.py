@@ -3,7 +3,7 @@
 My job: name them in one place. I own nothing. Neighbours: `__main__` puts the real ones in, tests put fakes.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -48,34 +48,25 @@ class Images(Protocol):
         ...
 
 
-class VolumeFailure(Exception):
-    """A volume cannot be set up. `event` is the reason of the event, the text its message."""
-
-    def __init__(self, message: str, event: str = "FailedMount") -> None:
-        super().__init__(message)
-        self.event = event
-
-
 class PodVolumes(Protocol):
     """The volumes of one pod, from set_up to tear_down."""
 
     async def set_up(self, pod: JSON) -> None:
-        """Make every volume's content. Raises VolumeFailure. May be called again."""
+        """Make every volume's content. Raises VolumeError. May be called again."""
         ...
 
     async def refresh(self, pod: JSON) -> None:
-        """Bring content that others own (ConfigMaps, Secrets, tokens, labels) up to date. Raises VolumeFailure."""
+        """Bring content that others own (ConfigMaps, Secrets, tokens, labels) up to date. Raises VolumeError."""
         ...
 
-    def mounts(self, container: JSON, environment: dict[str, str]) -> tuple[Mount, ...]:
-        """Raises VolumeFailure."""
+    def mounts(self, container: JSON, environment: Mapping[str, str]) -> tuple[Mount, ...]:
+        """Raises VolumeError."""
         ...
 
     async def tear_down(self) -> None: ...
 
 
 VolumesOf = Callable[[JSON, Path], PodVolumes]
-LogTail = Callable[[Path, int, int], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True)

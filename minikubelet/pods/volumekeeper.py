@@ -9,7 +9,7 @@ import asyncio
 from minikubelet.clock import wait_until
 from minikubelet.events import WARNING
 from minikubelet.pods.context import PodContext
-from minikubelet.pods.surroundings import VolumeFailure
+from minikubelet.volumes.errors import VolumeError
 
 SOONEST = 0.05
 AFTER_FAILURE = 1.0
@@ -29,7 +29,7 @@ class VolumeKeeper:
             self.dirty.clear()
             try:
                 await context.volumes.refresh(context.with_addresses())
-            except VolumeFailure as error:
+            except VolumeError as error:
                 context.event(WARNING, error.event, str(error))
                 await context.around.clock.sleep(AFTER_FAILURE)
 

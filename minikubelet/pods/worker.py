@@ -37,9 +37,10 @@ from minikubelet.pods.podstate import PodEvent, PodState, next_state
 from minikubelet.pods.records import ContainerRecord, Waiting, initial_records
 from minikubelet.pods.reporter import StatusReporter
 from minikubelet.pods.status import PodFacts, build
-from minikubelet.pods.surroundings import Surroundings, VolumeFailure
+from minikubelet.pods.surroundings import Surroundings
 from minikubelet.pods.volumekeeper import VolumeKeeper
 from minikubelet.runtime.interface import RuntimeFailure, SandboxSpec
+from minikubelet.volumes.errors import VolumeError
 
 JSON = dict[str, Any]
 
@@ -271,7 +272,7 @@ class PodWorker:
             try:
                 await self._set_up_once()
                 return
-            except VolumeFailure as error:
+            except VolumeError as error:
                 self._context.event(WARNING, error.event, str(error))
             except (OutOfAddresses, RuntimeFailure, OSError) as error:
                 self._context.event(WARNING, "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")

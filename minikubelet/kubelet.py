@@ -1,0 +1,163 @@
+"""The kubelet put together: runtime, node, pods, endpoint.
+
+My job: build every part from the configuration, run them beside each other, end them in order. I own all of it for the
+length of `serve`. Neighbours: `__main__` calls me. Rule: the endpoint listens before the node is registered, so that
+nobody who reads the node's address finds a closed port.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from minikubelet.clock import Clock
+from minikubelet.config import Config
+from minikubelet.events import NORMAL, EventRecorder, Involved
+from minikubelet.images.store import ImageStore
+from minikubelet.logline import kv
+from minikubelet.node import Node, NodeFacts
+from minikubelet.pods.addresses import PodAddresses
+from minikubelet.pods.nodeimages import NodeImages
+from minikubelet.pods.podvolumes import volumes_of
+from minikubelet.pods.references import References
+from minikubelet.pods.staticpods import StaticPods
+from minikubelet.pods.surroundings import Surroundings
+from minikubelet.pods.tokens import TokenRequests
+from minikubelet.pods.workers import PodWorkers
+from minikubelet.runtime.interface import Container, Runtime, RuntimeFailure
+from minikubelet.runtime.process import ProcessRuntime, homes
+from minikubelet.server.authentication import Authenticator
+from minikubelet.server.authorization import Authorizer
+from minikubelet.server.endpoint import KubeletEndpoint, Served
+from minikubelet.server.figures import Figures
+from minikubelet.server.health import Health
+from minikubelet.serving import serving_files
+from minikubelet.version import USER_AGENT
+from wire.apiclient import Client, resource_path
+from wire.informer import Informer
+from wire.tls import server_context
+
+LAST_GRACE = 2.0
+"""What containers get between TERM and KILL when the kubelet itself ends."""
+
+log = logging.getLogger(__name__)
+
+
+async def serve(config: Config) -> None:
+    """Run until cancelled. Raises OSError or CertsError for what cannot be used."""
+    clock = Clock()
+    config.root_dir.mkdir(parents=True, exist_ok=True)
+    async with AsyncExitStack() as stack:
+        runtime = await stack.enter_async_context(_runtime(config))
+        client = await stack.enter_async_context(Client.from_kubeconfig(config.kubeconfig, USER_AGENT))
+        await _Kubelet(config, clock, client, runtime).run()
+
+
+def _runtime(config: Config) -> ProcessRuntime:
+    return ProcessRuntime(config.root_dir / "runtime", hidden=hidden_folders(config),
+                          log_max_bytes=config.kubelet.container_log_max_size,
+                          log_max_files=config.kubelet.container_log_max_files)
+
+
+def hidden_folders(config: Config) -> list[Path]:
+    """What no container may see: people's homes, this node's state, and every folder near it that holds credentials."""
+    state = [config.root_dir, config.cert_dir]
+    authority = Path(config.kubelet.authentication.client_ca_file or config.cert_dir / "ca.crt").absolute()
+    nearby = [config.kubeconfig.parent, authority.parent, authority.parent.parent]
+    secret = [folder for folder in nearby if _holds_credentials(folder)]
+    return list(dict.fromkeys(path.resolve() for path in (*homes(), *state, *secret) if path.is_dir()))
+
+
+def _holds_credentials(folder: Path) -> bool:
+    return folder != Path("/") and (any(folder.glob("*.key")) or (folder / "admin.conf").exists())
+
+
+class _Kubelet:
+    """All parts of one kubelet. Lives as long as `serve`."""
+
+    def __init__(self, config: Config, clock: Clock, client: Client, runtime: Runtime) -> None:
+        self.config, self.clock, self.client, self.runtime = config, clock, client, runtime
+        self.images = NodeImages(ImageStore(config.image_dir))
+        self.node = Node(config, client, clock, NodeFacts(runtime.capabilities(), self.images.listed,
+                                                          lambda: "", config.kubelet.port))
+        self.events = EventRecorder(client, config.node_name, clock)
+        self.references = References(client)
+        self.tokens = TokenRequests(client, clock)
+        self.services = Informer(client, resource_path("", "v1", "services"), fieldSelector="spec.clusterIP!=None")
+        self.pods = Informer(client, resource_path("", "v1", "pods"),
+                             fieldSelector=f"spec.nodeName={config.node_name}")
+        self.workers = PodWorkers(self._surroundings())
+        self.pods.subscribe(self.workers.on_api_pod)
+
+    def _surroundings(self) -> Surroundings:
+        config = self.config
+        return Surroundings(
+            config=config, client=self.client, clock=self.clock, runtime=self.runtime, images=self.images,
+            volumes_of=lambda pod, pod_dir: volumes_of(pod, pod_dir, self.references, self.tokens,
+                                                       lambda: self.node.allocatable),
+            events=self.events, references=self.references, tokens=self.tokens,
+            addresses=PodAddresses(config.kubelet.pod_cidr, config.node_ip), services=self.services, node=self.node)
+
+    async def run(self) -> None:
+        log.info("runtime.ready %s", kv(isolation=self.runtime.capabilities().words))
+        for name in self.config.kubelet.ignored:
+            log.info("config.ignored %s", kv(field=name))
+        async with self._endpoint(), self._last_grace(), asyncio.TaskGroup() as tasks:
+            for name, work in (("node", self.node.run()), ("events", self.events.run()),
+                               ("references", self.references.run()), ("services", self.services.run()),
+                               ("workers", self.workers.run()), ("pods", self._run_pods())):
+                tasks.create_task(work, name=name)
+            if self.config.kubelet.static_pod_path:
+                tasks.create_task(self._static_pods().run(), name="static pods")
+            self.events.record(Involved("Node", "", self.config.node_name, self.config.node_name), NORMAL, "Starting",
+                               "Starting kubelet.")
+
+    async def _run_pods(self) -> None:
+        # A pod needs the node's labels and taints for admission; before, there is nothing bound to us anyway.
+        await self.node.registered.wait()
+        await self.pods.run()
+
+    def _static_pods(self) -> StaticPods:
+        return StaticPods(Path(self.config.kubelet.static_pod_path), self.config.node_name, self.client, self.workers,
+                          self.clock, self.pods, lambda: self.node.current)
+
+    @contextlib.asynccontextmanager
+    async def _endpoint(self) -> AsyncIterator[None]:
+        config, kubelet = self.config, self.config.kubelet
+        health = Health({"ping": lambda: "", "log": lambda: "", "syncloop": lambda: ""})
+        served = Served(self.workers, Figures(self.workers, config.node_name, self.node.machine, self.clock), health,
+                        config.root_dir / "log", kubelet, self.clock)
+        authenticator = Authenticator(kubelet.authentication, self.client, self.clock)
+        authorizer = Authorizer(kubelet.authorization, config.node_name, self.client, self.clock)
+        files = serving_files(config, self.clock.now())
+        ca = kubelet.authentication.client_ca_file
+        async with KubeletEndpoint(served, authenticator, authorizer) as endpoint:
+            if kubelet.enable_server:
+                tls = server_context(files.cert, files.key, [ca] if ca else [])
+                port = await endpoint.listen(kubelet.address, kubelet.port, tls)
+                log.info("endpoint.listening %s", kv(address=kubelet.address, port=port))
+            if kubelet.read_only_port:
+                await endpoint.listen_read_only(kubelet.address, kubelet.read_only_port)
+            if kubelet.healthz_port:
+                await endpoint.listen_health(kubelet.healthz_bind_address, kubelet.healthz_port)
+            yield
+
+    @contextlib.asynccontextmanager
+    async def _last_grace(self) -> AsyncIterator[None]:
+        """Containers do not outlive the kubelet; they are asked before they are killed."""
+        try:
+            yield
+        finally:
+            running = self.runtime.list_running()
+            if running:
+                log.info("containers.ending %s", kv(count=len(running)))
+            async with asyncio.TaskGroup() as tasks:
+                for container in running:
+                    tasks.create_task(_end(container), name=f"end {container.id}")
+
+
+async def _end(container: Container) -> None:
+    with contextlib.suppress(RuntimeFailure):
+        await container.stop(LAST_GRACE)
