@@ -15,6 +15,7 @@ from miniapiserver.managedfields.fieldset import FieldSet
 from miniapiserver.managedfields.managers import Entry, Manager, Managers
 from miniapiserver.schema import yamldoc
 from miniapiserver.schema.conform import Mismatch, conform
+from miniapiserver.schema.decode import TooDeep, dump
 from miniapiserver.schema.types import TypeSchema
 
 JSON = dict[str, Any]
@@ -53,7 +54,8 @@ def read_config(body: bytes, kind: str = "object") -> tuple[JSON, list[str]]:
     """(configuration, problems) of an apply body, YAML or JSON, as it was written. Raises BadRequest."""
     try:
         config, problems = yamldoc.load(body)
-    except yamldoc.InvalidYAML as error:
+        dump(config)
+    except (yamldoc.InvalidYAML, TooDeep) as error:
         raise BadRequest(f"error decoding YAML: {error}") from error
     if not isinstance(config, dict):
         raise BadRequest(f"error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal "

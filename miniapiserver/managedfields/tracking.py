@@ -11,7 +11,7 @@ from typing import Any, Final
 from miniapiserver.managedfields import fieldset, managers, typedvalue
 from miniapiserver.managedfields.fieldset import FieldSet
 from miniapiserver.managedfields.managers import Entry, Managers
-from miniapiserver.schema.conform import complete
+from miniapiserver.schema.completion import complete
 from miniapiserver.schema.types import TypeSchema, find
 
 JSON = dict[str, Any]

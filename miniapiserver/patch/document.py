@@ -11,7 +11,7 @@ import orjson
 from miniapiserver.errors import UnsupportedMediaType
 from miniapiserver.patch.errors import BadPatch
 from miniapiserver.schema import gojson
-from miniapiserver.schema.decode import has_duplicates
+from miniapiserver.schema.decode import TooDeep, has_duplicates
 
 JSON = dict[str, Any]
 
@@ -40,7 +40,10 @@ def read(body: bytes, content_type: str) -> tuple[Any, list[str]]:
         patch = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise BadPatch(wrapped + gojson.syntax_error(body)) from error
-    problems = gojson.duplicate_fields(body) if has_duplicates(body, patch) else []
+    try:
+        problems = gojson.duplicate_fields(body) if has_duplicates(body, patch) else []
+    except TooDeep as error:
+        raise BadPatch(f"{wrapped}{error}") from error
     if bare == JSON_PATCH:
         if not isinstance(patch, list):
             raise BadPatch(f"{wrapped}json: cannot unmarshal {_json_type(patch)} into Go value of type "

@@ -29,7 +29,10 @@ def apply(obj: Any, patch: list[Any]) -> Any:
         run = _OPERATIONS.get(name) if isinstance(name, str) else None
         if run is None:
             raise Unprocessable(f"Unexpected kind: {name}")
-        run(document, operation)
+        try:
+            run(document, operation)
+        except orjson.JSONEncodeError as error:
+            raise Unprocessable("exceeded max depth") from error
     return document.root
 
 

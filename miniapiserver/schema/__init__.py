@@ -11,7 +11,7 @@ For the core of the API server:
   decode.strict_failure(obj, kind, problems)` (Strict).
 - `decode.decode_patched(obj, group, version, kind) -> (obj, problems)`: the same for what a patch made; raises
   Invalid. Strict: `raise decode.patch_invalid(orjson.dumps(obj), decode.strict_text(problems))`.
-- `conform.complete(obj, schema)`: adds what Go always prints (`status: {}`, `rules: null`, `strategy: {}`) and drops
+- `complete(obj, schema)`: adds what Go always prints (`status: {}`, `rules: null`, `strategy: {}`) and drops
   what omitempty never does. Call it after defaulting (before `track_update`) and again right before storing.
 - `protobuf.encode(obj) -> bytes`, `protobuf.encode_watch_event(type, obj) -> bytes` for clients that accept nothing
   else.
@@ -23,7 +23,8 @@ admission → prepare → validate → complete → store. What admission and st
 """
 
 from miniapiserver.schema import types
-from miniapiserver.schema.conform import complete, conform
+from miniapiserver.schema.completion import complete
+from miniapiserver.schema.conform import conform
 from miniapiserver.schema.types import Field, TypeSchema
 
 __all__ = ["Field", "TypeSchema", "complete", "conform", "types"]

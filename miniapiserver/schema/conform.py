@@ -1,10 +1,9 @@
 """Making a decoded object what its type says.
 
 My job: prune fields a type does not know (and name them), refuse values of the wrong JSON type in Go's words, bring
-quantities, times and base64 into canonical form, and drop what Go's `omitempty` would not print. `complete` does the
-reverse: it adds what Go prints even when nobody set it (`status: {}`, `rules: null`), the last step before storing.
-Both change the object in place and are compiled per type on first use; a pod takes tens of microseconds.
-Raises Mismatch and nothing else.
+quantities, times and base64 into canonical form, and drop what Go's `omitempty` would not print. The object is changed
+in place; a type is compiled when it is first used, and a pod takes tens of microseconds. Raises Mismatch and nothing
+else. `completion` is the other direction.
 """
 
 import binascii
@@ -12,7 +11,8 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, Final
 
-from miniapiserver.schema import quantity, times
+from miniapiserver.schema import completion, quantity, times
+from miniapiserver.schema.completion import REPEATED, drops_empty, zero
 from miniapiserver.schema.types import Field, Kind, Type, TypeSchema, find
 
 JSON = dict[str, Any]
@@ -42,15 +42,10 @@ def conform(obj: JSON, schema: TypeSchema) -> list[str]:
     return problems
 
 
-def complete(obj: JSON, schema: TypeSchema) -> None:
-    """Print like Go: add fields that are never omitted, drop empty ones that always are."""
-    _completer(schema.name)(obj)
-
-
-def forget(name: str) -> None:
-    """A CRD changed the type of this name."""
+def forget() -> None:
+    """A CRD changed a type: compile again."""
     _conformer.cache_clear()
-    _completer.cache_clear()
+    completion.forget()
 
 
 def path_text(path: Path) -> str:
@@ -97,7 +92,7 @@ class _StructConformer:
         self.rules: dict[str, tuple[type, bool, Conform, Field]] | None = None
 
     def compile(self) -> dict[str, tuple[type, bool, Conform, Field]]:
-        self.rules = {name: (_exact(field), _drops_empty(field), _convert(field.type), field)
+        self.rules = {name: (_exact(field), drops_empty(field), _convert(field.type), field)
                       for name, field in self.schema.fields.items()}
         return self.rules
 
@@ -127,15 +122,12 @@ class _StructConformer:
                 doomed = [key] if doomed is None else [*doomed, key]
             elif new is not item:
                 value[key] = new
-            elif not field.omit_empty and not new and type(new) in (list, dict) and field.type.kind in _REPEATED:
+            elif not field.omit_empty and not new and type(new) in (list, dict) and field.type.kind in REPEATED:
                 value[key] = None  # an empty list does not survive upstream's storage: it reads back as null
         if doomed is not None:
             for key in doomed:
                 del value[key]
         return value
-
-
-_REPEATED: Final = (Kind.LIST, Kind.MAP)
 
 
 def _struct_go_name(schema: TypeSchema) -> str:
@@ -151,38 +143,9 @@ def _exact(field: Field) -> type:
     return {Kind.STRING: str, Kind.BOOL: bool}.get(field.type.kind, _Never)
 
 
-def _drops_empty(field: Field) -> bool:
-    """Go's omitempty: empty scalars, lists and maps go, pointers and structs stay."""
-    if field.pointer or not field.omit_empty:
-        return False
-    return field.type.kind in (Kind.STRING, Kind.BOOL, Kind.INT32, Kind.INT64, Kind.DOUBLE, Kind.BYTES, *_REPEATED)
-
-
 def _null(field: Field) -> Any:
     """What `null` means for a field: absent, or the zero that is always printed."""
     return zero(field) if field.always else _DROP
-
-
-def zero(field: Field) -> Any:
-    """A fresh zero value as Go prints it."""
-    if field.pointer:
-        return None
-    match field.type.kind:
-        case Kind.STRING:
-            return ""
-        case Kind.BOOL:
-            return False
-        case Kind.INT32 | Kind.INT64 | Kind.DOUBLE | Kind.INT_OR_STRING:
-            return 0
-        case Kind.QUANTITY:
-            return "0"
-        case Kind.DURATION:
-            return "0s"
-        case Kind.STRUCT:
-            empty: JSON = {}
-            _completer(field.type.struct_name)(empty)
-            return empty
-    return None
 
 
 def _convert(of: Type) -> Conform:
@@ -337,78 +300,3 @@ _CONVERTERS: Final[dict[Kind, Callable[[Type, Any, Path, list[str], str], Any]]]
     Kind.INT_OR_STRING: _int_or_string, Kind.RAW: _any, Kind.FIELDS: _any, Kind.ANY: _any,
     Kind.SCHEMA_OR_ARRAY: _schema_or, Kind.SCHEMA_OR_BOOL: _schema_or, Kind.SCHEMA_OR_STRINGS: _schema_or,
 }
-
-
-class _Completer:
-    """What Go would print of a struct beyond what is set."""
-
-    __slots__ = ("always", "drops", "nested", "schema")
-
-    def __init__(self, schema: TypeSchema) -> None:
-        self.schema = schema
-        self.always: list[Field] | None = None
-        self.drops: frozenset[str] = frozenset()
-        self.nested: dict[str, Callable[[Any], None]] = {}
-
-    def compile(self) -> list[Field]:
-        fields = self.schema.fields
-        self.drops = frozenset(name for name, field in fields.items() if _drops_empty(field))
-        self.nested = {name: inner for name, field in fields.items() if (inner := _nested(field.type))}
-        skip = ("kind", "apiVersion") if self.schema.has_type_meta else ()
-        self.always = [field for name, field in fields.items() if field.always and name not in skip]
-        return self.always
-
-    def __call__(self, obj: JSON) -> None:
-        always = self.always if self.always is not None else self.compile()
-        nested, drops = self.nested, self.drops
-        doomed: list[str] | None = None
-        for key, value in obj.items():
-            if value:
-                if key in nested:
-                    nested[key](value)
-            elif key in drops:
-                doomed = [key] if doomed is None else [*doomed, key]
-            elif key in nested and value is not None:
-                nested[key](value)
-        if doomed is not None:
-            for key in doomed:
-                del obj[key]
-        for field in always:
-            if field.name not in obj:
-                obj[field.name] = zero(field)
-
-
-@cache
-def _completer(name: str) -> _Completer:
-    return _Completer(find(name))
-
-
-def _nested(of: Type) -> Callable[[Any], None] | None:
-    if of.kind is Kind.STRUCT:
-        return _LazyCompleter(of.struct_name)
-    if of.kind in _REPEATED and (inner := _nested(of.of)):
-        return partial(_complete_list if of.kind is Kind.LIST else _complete_map, inner)
-    return None
-
-
-class _LazyCompleter:
-    __slots__ = ("completer", "name")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.completer: _Completer | None = None
-
-    def __call__(self, value: Any) -> None:
-        if self.completer is None:
-            self.completer = _completer(self.name)
-        self.completer(value)
-
-
-def _complete_list(inner: Callable[[Any], None], value: Any) -> None:
-    for item in value:
-        inner(item)
-
-
-def _complete_map(inner: Callable[[Any], None], value: Any) -> None:
-    for item in value.values():
-        inner(item)

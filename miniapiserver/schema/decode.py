@@ -64,7 +64,10 @@ def strict_text(problems: list[str]) -> str:
 
 def decode_patched(obj: Any, group: str, version: str, kind: str, patched: bytes | str = b"") -> tuple[JSON, list[str]]:
     """The same for what a patch made. `patched` is what the error shows. Raises Invalid."""
-    shown = patched or orjson.dumps(obj)
+    try:
+        shown = patched or dump(obj)
+    except TooDeep as error:
+        raise patch_invalid("", str(error)) from error
     if not isinstance(obj, dict):
         raise patch_invalid(shown, f"couldn't get version/kind; {_not_an_object(obj)}")
     try:
@@ -98,18 +101,37 @@ def read_json(body: bytes, kind: str) -> tuple[JSON, list[str]]:
         raise _unrecognized(body, kind, f"json parse error: {gojson.syntax_error(body)}") from error
     if type(obj) is not dict:
         raise _unrecognized(body, kind, _not_an_object(obj))
-    return obj, gojson.duplicate_fields(body) if has_duplicates(body, obj) else []
+    try:
+        return obj, gojson.duplicate_fields(body) if has_duplicates(body, obj) else []
+    except TooDeep as error:
+        raise _unrecognized(body, kind, f"json parse error: {error}") from error
 
 
 def has_duplicates(body: bytes, obj: Any) -> bool:
-    """Whether a key may have been dropped: each key costs one colon, and dumping keeps the colons inside strings."""
-    return body.count(b":") != orjson.dumps(obj).count(b":") or b"\\u003" in body
+    """Whether a key may have been dropped: each key costs one colon, and dumping keeps the colons inside strings.
+
+    Raises TooDeep.
+    """
+    return body.count(b":") != dump(obj).count(b":") or b"\\u003a" in body or b"\\u003A" in body
+
+
+class TooDeep(ValueError):
+    """A value nested deeper than anything that can be stored."""
+
+
+def dump(value: Any) -> bytes:
+    """Compact JSON. Raises TooDeep, which is what keeps every recursion over accepted bodies short."""
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError as error:
+        raise TooDeep("exceeded max depth") from error
 
 
 def read_yaml(body: bytes, kind: str) -> tuple[JSON, list[str]]:
     try:
         obj, problems = yamldoc.load(body)
-    except yamldoc.InvalidYAML as error:
+        dump(obj)
+    except (yamldoc.InvalidYAML, TooDeep) as error:
         raise _unrecognized(body, kind, f"json parse error: {error}") from error
     if obj is None:
         obj = {}
@@ -120,8 +142,10 @@ def read_yaml(body: bytes, kind: str) -> tuple[JSON, list[str]]:
 
 def read_protobuf(body: bytes, kind: str) -> tuple[JSON, list[str]]:
     try:
-        return protobuf.decode(body, default_kind=kind), []
-    except protobuf.BadProtobuf as error:
+        obj = protobuf.decode(body, default_kind=kind)
+        dump(obj)
+        return obj, []
+    except (protobuf.BadProtobuf, TooDeep) as error:
         raise BadRequest(f"the object provided is unrecognized (must be of type {kind}): {error} "
                          f"({_summary(body)})") from error
 

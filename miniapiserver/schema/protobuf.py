@@ -20,7 +20,7 @@ JSON = dict[str, Any]
 
 MAGIC: Final = b"k8s\x00"
 #: Nested messages; Go's own recursion would end far later, Python's not.
-MAX_DEPTH: Final = 150
+MAX_DEPTH: Final = 100
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 

@@ -193,6 +193,7 @@ def add(schema: TypeSchema, group: str = "", version: str = "", kind: str = "") 
 
 
 def remove(name: str) -> None:
+    """Forget a type that `add` defined. Whoever compiled it forgets it by `conform.forget`."""
     _added.pop(name, None)
     for gvk in [gvk for gvk, known in _added_kinds.items() if known == name]:
         del _added_kinds[gvk]
