@@ -1,18 +1,15 @@
-"""apps/v1: Deployments, ReplicaSets, StatefulSets, DaemonSets, ControllerRevisions."""
+"""apps/v1: its rows, in discovery's order."""
 
-from miniapiserver.resources.kinds import SCALE, Group, status_of
+from miniapiserver.resources.kinds import Group
 from miniapiserver.resources.resource import Resource
-from miniapiserver.resources.strategy import ObjectStrategy
+from miniapiserver.resources.workloads.daemonsets import controller_revision_row, daemon_set_row
+from miniapiserver.resources.workloads.deployments import deployment_row
+from miniapiserver.resources.workloads.replicas import replica_set_row
+from miniapiserver.resources.workloads.statefulsets import stateful_set_row
 
 APPS = Group("apps", "v1", "io.k8s.api.apps")
 
 
 def rows() -> tuple[Resource, ...]:
-    S = ObjectStrategy
-    return (
-        APPS.row("ControllerRevision", "controllerrevisions"),
-        APPS.row("DaemonSet", "daemonsets", S(status=True, generation=True), short=("ds",), categories=("all",), subresources=(status_of("DaemonSet"),)),
-        APPS.row("Deployment", "deployments", S(status=True, generation=True), short=("deploy",), categories=("all",), subresources=(SCALE, status_of("Deployment"))),
-        APPS.row("ReplicaSet", "replicasets", S(status=True, generation=True), short=("rs",), categories=("all",), subresources=(SCALE, status_of("ReplicaSet"))),
-        APPS.row("StatefulSet", "statefulsets", S(status=True, generation=True), short=("sts",), categories=("all",), subresources=(SCALE, status_of("StatefulSet"))),
-    )
+    return (controller_revision_row(APPS), daemon_set_row(APPS), deployment_row(APPS), replica_set_row(APPS),
+            stateful_set_row(APPS))

@@ -1,15 +1,12 @@
-"""batch/v1: Jobs and CronJobs."""
+"""batch/v1: its rows, in discovery's order."""
 
-from miniapiserver.resources.kinds import Group, status_of
+from miniapiserver.resources.kinds import Group
 from miniapiserver.resources.resource import Resource
-from miniapiserver.resources.strategy import ObjectStrategy
+from miniapiserver.resources.workloads.cronjobs import cron_job_row
+from miniapiserver.resources.workloads.jobs import job_row
 
 BATCH = Group("batch", "v1", "io.k8s.api.batch")
 
 
 def rows() -> tuple[Resource, ...]:
-    S = ObjectStrategy
-    return (
-        BATCH.row("CronJob", "cronjobs", S(status=True, generation=True), short=("cj",), categories=("all",), subresources=(status_of("CronJob"),)),
-        BATCH.row("Job", "jobs", S(status=True, generation=True), categories=("all",), subresources=(status_of("Job"),)),
-    )
+    return (cron_job_row(BATCH), job_row(BATCH))

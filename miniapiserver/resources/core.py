@@ -3,37 +3,73 @@
 My job: its rows, in discovery's order. Kinds with rules of their own live in modules of their own.
 """
 
+from typing import Any
 
-from miniapiserver.resources.kinds import PROXY_VERBS, READ_WRITE, SCALE, Group, status_of
+from miniapiserver.errors import FieldError
+from miniapiserver.resources.columns import column, table
+from miniapiserver.resources.configdata import config_map_row, secret_row
+from miniapiserver.resources.endpoints import Networks, endpoints_row
+from miniapiserver.resources.events import core_event_row
+from miniapiserver.resources.kinds import Group
+from miniapiserver.resources.namespaces import namespace_row
+from miniapiserver.resources.nodes import node_row
+from miniapiserver.resources.persistentvolumes import persistent_volume_claim_row, persistent_volume_row
+from miniapiserver.resources.pods.binding import binding_errors
 from miniapiserver.resources.pods.rows import pod_row, pod_template_row
-from miniapiserver.resources.resource import Resource, Subresource
+from miniapiserver.resources.pods.values import objects
+from miniapiserver.resources.quotas import limit_range_row, resource_quota_row
+from miniapiserver.resources.resource import Resource
+from miniapiserver.resources.serviceaccounts import service_account_row
+from miniapiserver.resources.services import service_row
 from miniapiserver.resources.strategy import ObjectStrategy
+from miniapiserver.resources.workloads.replicas import replication_controller_row
+
+JSON = dict[str, Any]
 
 CORE = Group("", "v1", "io.k8s.api.core")
 
 
-def rows() -> tuple[Resource, ...]:
-    S = ObjectStrategy
+class BindingStrategy(ObjectStrategy):
+    def check(self, obj: JSON) -> list[FieldError]:
+        return binding_errors(obj)
+
+
+class ComponentStatusStrategy(ObjectStrategy):
+    def warnings(self, obj: JSON) -> list[str]:
+        return ["v1 ComponentStatus is deprecated in v1.19+"]
+
+
+def _component_cells(obj: JSON, now: float) -> list[Any]:
+    healthy = next((item for item in objects(obj.get("conditions")) if item.get("type") == "Healthy"), None)
+    if healthy is None:
+        return ["Unknown", "", ""]
+    word = "Healthy" if healthy.get("status") == "True" else "Unhealthy"
+    return [word, healthy.get("message") or "", healthy.get("error") or ""]
+
+
+_COMPONENTS = table(
+    column("Status", "Status of the component conditions"), column("Message", "Message of the component conditions"),
+    column("Error", "Error of the component conditions"), cells=_component_cells)
+
+
+def rows(exempt: Networks = ()) -> tuple[Resource, ...]:
     return (
-        CORE.row("Binding", "bindings", verbs=("create",), stored=False),
-        CORE.row("ComponentStatus", "componentstatuses", S(namespaced=False), namespaced=False, verbs=("get", "list"), stored=False, short=("cs",)),
-        CORE.row("ConfigMap", "configmaps", S(), short=("cm",)),
-        CORE.row("Endpoints", "endpoints", S(create_on_update=True), short=("ep",)),
-        CORE.row("Event", "events", S(create_on_update=True), short=("ev",), ttl=3600.0),
-        CORE.row("LimitRange", "limitranges", S(create_on_update=True), short=("limits",)),
-        CORE.row("Namespace", "namespaces", S(namespaced=False, status=True, returns_deleted_object=True), namespaced=False, short=("ns",),
-                 verbs=("create", "delete", "get", "list", "patch", "update", "watch"),
-                 subresources=(Subresource("finalize", "Namespace", ("update",)), status_of("Namespace"))),
-        CORE.row("Node", "nodes", S(namespaced=False), namespaced=False, short=("no",),
-                 subresources=(Subresource("proxy", "NodeProxyOptions", PROXY_VERBS), status_of("Node"))),
-        CORE.row("PersistentVolumeClaim", "persistentvolumeclaims", S(status=True, returns_deleted_object=True), short=("pvc",), subresources=(status_of("PersistentVolumeClaim"),)),
-        CORE.row("PersistentVolume", "persistentvolumes", S(namespaced=False, status=True, returns_deleted_object=True), namespaced=False, short=("pv",), subresources=(status_of("PersistentVolume"),)),
+        CORE.row("Binding", "bindings", BindingStrategy(), verbs=("create",), stored=False),
+        CORE.row("ComponentStatus", "componentstatuses", ComponentStatusStrategy(namespaced=False), namespaced=False,
+                 table=_COMPONENTS, verbs=("get", "list"), stored=False, short=("cs",)),
+        config_map_row(CORE),
+        endpoints_row(CORE, exempt),
+        core_event_row(CORE),
+        limit_range_row(CORE),
+        namespace_row(CORE),
+        node_row(CORE),
+        persistent_volume_claim_row(CORE),
+        persistent_volume_row(CORE),
         pod_row(CORE),
         pod_template_row(CORE),
-        CORE.row("ReplicationController", "replicationcontrollers", S(status=True, generation=True), short=("rc",), categories=("all",), subresources=(SCALE, status_of("ReplicationController"))),
-        CORE.row("ResourceQuota", "resourcequotas", S(status=True, returns_deleted_object=True), short=("quota",), subresources=(status_of("ResourceQuota"),)),
-        CORE.row("Secret", "secrets", S()),
-        CORE.row("ServiceAccount", "serviceaccounts", S(returns_deleted_object=True), short=("sa",), subresources=(Subresource("token", "TokenRequest", ("create",), "authentication.k8s.io", "v1"),)),
-        CORE.row("Service", "services", S(status=True, create_on_update=True, returns_deleted_object=True), short=("svc",), categories=("all",), subresources=(
-            Subresource("proxy", "ServiceProxyOptions", PROXY_VERBS), status_of("Service"))),
+        replication_controller_row(CORE),
+        resource_quota_row(CORE),
+        secret_row(CORE),
+        service_account_row(CORE),
+        service_row(CORE),
     )

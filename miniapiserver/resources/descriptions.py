@@ -223,19 +223,12 @@ DESCRIPTIONS: dict[str, str] = {
         "ingress rules for each are combined additively. This field is NOT optional and follows standard label "
         "selector semantics. An empty podSelector matches all pods in this namespace.",
     "ControllerRevision.revision": "revision indicates the revision of the state represented by Data.",
-    "JobSpec.completions":
-        "Specifies the desired number of successfully finished pods the job should be run with.  Setting to null means "
-        "that the success of any pod signals the success of all pods, and allows parallelism to have any positive "
-        "value.  Setting to 1 means that parallelism is limited to 1 and the success of that pod signals the success "
-        "of the job. More info: https://kubernetes.io/docs/concepts/workloads/controllers/jobs-run-to-completion/",
+    "JobStatus.succeeded":
+        "The number of pods which reached phase Succeeded. The value increases monotonically for a given spec. "
+        "However, it may decrease in reaction to scale down of elastic indexed jobs.",
     "JobSpec.selector":
         "A label query over pods that should match the pod count. Normally, the system sets this field for you. More "
         "info: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors",
-    "JobStatus.startTime":
-        "Represents time when the job controller started processing a job. When a Job is created in the suspended "
-        "state, this field is not set until the first time it is resumed. This field is reset every time a Job is "
-        "resumed from suspension. It is represented in RFC3339 form and is in UTC.\n\nOnce set, the field can only be "
-        "removed when the job is suspended. The field cannot be modified while the job is unsuspended or finished.",
     "CronJobSpec.schedule": "The schedule in Cron format, see https://en.wikipedia.org/wiki/Cron.",
     "CronJobSpec.timeZone":
         "The time zone name for the given schedule, see https://en.wikipedia.org/wiki/List_of_tz_database_time_zones. "

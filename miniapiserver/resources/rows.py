@@ -25,12 +25,14 @@ from miniapiserver.resources import (
     scheduling,
     storage,
 )
+from miniapiserver.resources.endpoints import Networks
 from miniapiserver.resources.resource import Resource
 
 
-def all_rows() -> tuple[Resource, ...]:
+def all_rows(endpoint_networks: Networks = ()) -> tuple[Resource, ...]:
+    """`endpoint_networks` may hold endpoints although they are loopback addresses, as pods of the local profile have."""
     return (
-        *core.rows(),
+        *core.rows(endpoint_networks),
         *apiregistration.rows(),
         *apps.rows(),
         *events.rows(),
@@ -48,7 +50,7 @@ def all_rows() -> tuple[Resource, ...]:
         *scheduling.rows(),
         *coordination.rows(),
         *runtimeclasses.rows(),
-        *discovery.rows(),
+        *discovery.rows(endpoint_networks),
         *dynamicresources.rows(),
         *flowcontrol.rows(),
     )

@@ -5,6 +5,7 @@ My job: metadata rules, generation, and who may change status, from which every 
 `defaults`, `check`, `check_update` and `check_status`; it seldom needs more.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from miniapiserver.errors import FieldError
@@ -25,7 +26,7 @@ EMPTY: JSON = {}
 
 
 class ObjectStrategy(Strategy):
-    """Metadata rules for any kind; with `status`, `/status` alone changes status; with `generation`, spec changes count."""
+    """Metadata rules for any kind; `/status` alone changes status, spec changes count as generations."""
 
     def __init__(self, *, namespaced: bool = True, names: NameRule = subdomain_name, status: bool = False,
                  generation: bool = False, unconditional_update: bool = True, create_on_update: bool = False,
@@ -40,9 +41,18 @@ class ObjectStrategy(Strategy):
 
     # What a kind says about itself
 
+    #: Fields of status that are written out even when nobody set them
+    status_shape: Mapping[str, Any] = {}
+
     def new_status(self, obj: JSON) -> JSON:
         """The status a new object starts with."""
-        return {}
+        return dict(self.status_shape)
+
+    def default(self, obj: JSON) -> None:
+        if self.status_shape and (status := obj.get("status")) is not None:
+            for key, value in self.status_shape.items():
+                if status.get(key) is None:
+                    status[key] = value
 
     def check(self, obj: JSON) -> list[FieldError]:
         """Everything wrong with the content, metadata aside."""

@@ -33,13 +33,12 @@ def field_reference_errors(ref: JSON, allowed: tuple[str, ...], path: str) -> li
     for key, value in (("apiVersion", ref.get("apiVersion")), ("fieldPath", field)):
         if not value:
             return [required(f"{path}.{key}")]
-    base, key = field, None
-    if match := _SUBSCRIPTED(field):
-        base, key = match.groups()
+    match = _SUBSCRIPTED(field)
+    base = match[1] if match else field
     if base not in _CONVERTIBLE:
         return [invalid(f"{path}.fieldPath", field, f"error converting fieldPath: field label not supported: {field}")]
-    if key is not None:
-        return _subscript_errors(base, key, path)
+    if match:
+        return _subscript_errors(base, match[2], path)
     return [] if base in allowed else [not_supported(f"{path}.fieldPath", base, allowed)]
 
 

@@ -20,7 +20,7 @@ def text_value(query: Query, name: str) -> str:
 
 def bool_value(query: Query, name: str) -> bool:
     """Present means true, unless it says `0` or `false`."""
-    values = query.get(name)
+    values = query.get(name) or ()
     return bool(values) and values[0].lower() not in ("0", "false")
 
 

@@ -29,9 +29,9 @@ def restart_policy_errors(template: JSON, path: str, allowed: Sequence[str] = ("
     return [] if policy in allowed else [not_supported(f"{path}.spec.restartPolicy", policy, allowed)]
 
 
-def deadline_errors(template: JSON, path: str) -> list[FieldError]:
+def deadline_errors(template: JSON, path: str, kind: str) -> list[FieldError]:
     if (template.get("spec") or {}).get("activeDeadlineSeconds") is None:
         return []
-    return [forbidden_field(f"{path}.spec.activeDeadlineSeconds", "activeDeadlineSeconds in ReplicaSet is not Supported")]
+    return [forbidden_field(f"{path}.spec.activeDeadlineSeconds", f"activeDeadlineSeconds in {kind} is not Supported")]
 
 
