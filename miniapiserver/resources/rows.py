@@ -25,12 +25,16 @@ from miniapiserver.resources import (
     scheduling,
     storage,
 )
+from miniapiserver.resources.certificates import CheckRequest
 from miniapiserver.resources.endpoints import Networks
 from miniapiserver.resources.resource import Resource
 
 
-def all_rows(endpoint_networks: Networks = ()) -> tuple[Resource, ...]:
-    """`endpoint_networks` may hold endpoints although they are loopback addresses, as pods of the local profile have."""
+def all_rows(endpoint_networks: Networks = (), check_request: CheckRequest | None = None) -> tuple[Resource, ...]:
+    """`endpoint_networks` may hold endpoints although they are loopback addresses, as pods of the local profile have.
+
+    `check_request` says what is wrong with a PEM certificate request.
+    """
     return (
         *core.rows(endpoint_networks),
         *apiregistration.rows(),
@@ -40,7 +44,7 @@ def all_rows(endpoint_networks: Networks = ()) -> tuple[Resource, ...]:
         *reviews.authorization_rows(),
         *autoscaling.rows(),
         *batch.rows(),
-        *certificates.rows(),
+        *certificates.rows(check_request),
         *networking.rows(),
         *policy.rows(),
         *rbac.rows(),
