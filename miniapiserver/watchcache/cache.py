@@ -7,7 +7,7 @@ Everything without `await` sees one consistent state.
 
 import asyncio
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from heapq import merge
@@ -53,6 +53,7 @@ class WatchCache:
         self._loading: list[Event] | None = None
         self._loaded = 0  # the revision the load showed; older events are in it already
         self._lock = asyncio.Lock()
+        self._observers: list[Callable[[Change | None], None]] = []
         self.ready = False
 
     # --- loading
@@ -86,6 +87,16 @@ class WatchCache:
         self._loading, self.ready = None, True
         for event in waiting:
             self.apply(event)
+        self._tell(None)
+
+    def observe(self, observer: Callable[[Change | None], None]) -> None:
+        """Call `observer` with each change as it is applied, and with None when everything may have changed. For
+        indexes that live as long as the cache; it must be quick and must not raise."""
+        self._observers.append(observer)
+
+    def _tell(self, change: Change | None) -> None:
+        for observer in self._observers:
+            observer(change)
 
     def reset(self) -> None:
         """The upstream watch lost events: forget everything, end all watches; the next use loads again."""
@@ -93,6 +104,7 @@ class WatchCache:
         self._objects, self._keys, self._history = {}, [], History(0)
         for watch in self.watches():
             watch.end()
+        self._tell(None)
 
     def _cached(self, item: KeyValue) -> Cached:
         namespace, _, name = item.key[len(self.prefix):].rpartition("/")
@@ -110,6 +122,7 @@ class WatchCache:
             self._store(event.key, previous, current)
             change = Change(event.key, event.revision, current, previous)
             self._history.append(change)
+            self._tell(change)
             self._publish(change, current or previous)
 
     def _store(self, key: str, previous: Cached | None, current: Cached | None) -> None:
