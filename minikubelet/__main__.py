@@ -1,6 +1,6 @@
 """`python -m minikubelet`: flags, logging, signals, exit code.
 
-My job: 0 after SIGTERM or SIGINT, 1 with one clear line when the configuration, a certificate or an address cannot be used.
+My job: 0 after SIGTERM or SIGINT, 1 with one clear line when a setting, a certificate or an address cannot be used.
 """
 
 import asyncio
