@@ -60,7 +60,7 @@ class Init:
             channel.send(self.line, ("started",))
             return main
         except OSError as error:
-            fail(self.line, error.strerror or str(error), error.errno or 0)
+            fail(self.line, str(error.filename or "start"), error.errno or 0)
 
     def _open_terminal(self) -> None:
         """A pair of the container's own devpts, so that its programs can name their terminal."""

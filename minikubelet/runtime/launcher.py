@@ -69,7 +69,7 @@ def _serve(line: socket.socket) -> NoReturn:
     except rootview.ViewError as error:
         fail(line, error.what, error.number)
     except OSError as error:
-        fail(line, error.strerror or str(error), error.errno or 0)
+        fail(line, str(error.filename or "start"), error.errno or 0)
     except EOFError:  # the kubelet gave up before it said what it wanted
         os._exit(0)
     except BaseException:  # a fork must never fall back into the request loop
@@ -88,14 +88,19 @@ def _enter_namespaces(line: socket.socket, spec: dict[str, Any]) -> None:
     user, group = os.geteuid(), os.getegid()
     kernel.unshare(spec["unshare_flags"])
     if spec["unshare_flags"] & kernel.Namespace.USER:
-        _write("/proc/self/setgroups", "deny")
-        _write("/proc/self/uid_map", f"{spec['map_user']} {user} 1")
-        _write("/proc/self/gid_map", f"{spec['map_group']} {group} 1")
+        _map_ids(spec, user, group)
     pid, pidfd = kernel.fork_sibling()
     if pid:
         channel.send(line, ("forked", pid), (pidfd,))
         os._exit(0)
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _map_ids(spec: dict[str, Any], user: int, group: int) -> None:
+    """Without privilege one user can be mapped: ourselves, to whom the container is to run as."""
+    _write("/proc/self/setgroups", "deny")
+    _write("/proc/self/uid_map", f"{spec['map_user']} {user} 1")
+    _write("/proc/self/gid_map", f"{spec['map_group']} {group} 1")
 
 
 def _write(path: str, text: str) -> None:
@@ -112,6 +117,11 @@ def _run_container(line: socket.socket, spec: dict[str, Any], stdio: list[int], 
         rootview.build(spec)
         proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         os.close(host_proc)
+    if spec["nested_user"]:
+        # Only now: /proc of a joined PID namespace can be mounted by the owner of that namespace alone.
+        user, group = os.geteuid(), os.getegid()
+        kernel.unshare(kernel.Namespace.USER)
+        _map_ids(spec, user, group)
     if spec["reap_orphans"]:
         kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
     Init(line, spec, stdio, proc).run()

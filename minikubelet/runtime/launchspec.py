@@ -43,7 +43,7 @@ def container(
     unshare = Namespace(0)
     if isolation.mounts:
         unshare = NAMESPACES | (Namespace.PID if own_pids else Namespace(0))
-        unshare |= Namespace.USER if isolation.user_namespace else Namespace(0)
+        unshare |= Namespace.USER if isolation.user_namespace and not joins_pids else Namespace(0)
     join = Namespace(0)
     if joins_pids:
         join = Namespace.PID | (Namespace.USER if isolation.user_namespace else Namespace(0))
@@ -55,6 +55,7 @@ def container(
         "join_flags": int(join),
         "map_user": user,
         "map_group": group,
+        "nested_user": bool(joins_pids and isolation.user_namespace and (user or group)),
         "hostname": spec.hostname if isolation.mounts and not spec.host_network else "",
         "own_proc": own_pids or joins_pids,
         "reap_orphans": not own_pids,

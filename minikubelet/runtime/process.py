@@ -123,7 +123,8 @@ class ProcessRuntime:
         try:
             for worker in self._workers:
                 worker.cancel()
-            self._launcher.close()  # takes every container along; the watching tasks hear it
+            await asyncio.gather(*(container.kill() for container in self.list_running()))
+            self._launcher.close()  # takes along what is left, commands beside containers too
             await self._tasks.__aexit__(kind, error, trace)
         finally:
             for container in self._containers.values():

@@ -100,7 +100,8 @@ def _step(what: str) -> Any:
     try:
         yield
     except OSError as error:
-        raise ViewError(f"{what}: {error.strerror or error}", error.errno or 0) from error
+        detail = f" ({str(error.filename).replace(ROOT, '')})" if error.filename and error.filename not in what else ""
+        raise ViewError(what + detail, error.errno or 0) from error
 
 
 def _open(host: str, target: str, read_only: bool) -> _Source:

@@ -1,6 +1,7 @@
 """One runtime with one sandbox, and short words for what tests do with it."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,13 @@ async def bench_at(directory: Path, **more: Any) -> AsyncIterator[Bench]:
         sandbox = await runtime.create_sandbox(SandboxSpec(POD, "host-of-p", "127.244.9.2"))
         yield Bench(runtime, sandbox, directory)
         await runtime.remove_sandbox(sandbox)
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    """What other processes do can only be looked at again and again."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
 
 async def read_all(source: Any) -> bytes:

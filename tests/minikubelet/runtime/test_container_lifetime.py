@@ -7,9 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
-from runtimebench import Bench
+from runtimebench import Bench, until
 
 from minikubelet.runtime.interface import ContainerGone, ExecutableNotFound, StartFailure
+
+NOT_FOUND = r'exec: "no-such-program": executable file not found in \$PATH'
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 126, 127, 137, 255])
@@ -74,7 +76,8 @@ async def test_stop_ends_a_program_that_knows_nothing_of_signals_at_once(bench: 
 
 
 async def test_after_the_grace_the_whole_tree_is_killed(bench: Bench) -> None:
-    script = "trap '' TERM; (trap '' TERM; exec sleep 1234567) & setsid sh -c 'trap \"\" TERM; exec sleep 1234567' & echo up; wait; wait; sleep 100"
+    stubborn = "trap '' TERM; exec sleep 1234567"
+    script = f"trap '' TERM; ({stubborn}) & setsid sh -c \"{stubborn}\" & echo up; wait; wait; sleep 100"
     container = await bench.start("sh", "-c", script)
     await _logged(container.spec.log_path, "up")
     status = await container.stop(0.1)
@@ -149,9 +152,7 @@ async def test_termination_message_file_is_at_its_path(isolated: Bench) -> None:
 
 async def _logged(path: Path | None, wanted: str) -> None:
     assert path is not None
-    async with asyncio.timeout(10):
-        while not path.exists() or wanted not in path.read_text():
-            await asyncio.sleep(0.005)
+    await until(lambda: path.exists() and wanted in path.read_text())
 
 
 def _processes(argument: str) -> list[str]:
