@@ -88,7 +88,9 @@ class GRPCLink(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._last_heard = self._loop.time()
         try:
-            for event in self.connection.receive(data):
+            events = self.connection.receive(data)
+            self.flush()  # what the peer's new windows let out comes before what the events add
+            for event in events:
                 self._dispatch(event)
         except PeerProtocolError as error:
             _log.warning("peer.broken peer=%s reason=%r", self.peername, str(error))
@@ -149,7 +151,7 @@ class GRPCLink(asyncio.Protocol):
 
     @property
     def is_congested(self) -> bool:
-        return self._is_paused or self.connection.output_size >= FLUSH_AT
+        return self._is_paused
 
     def open_call(self, call: Call, path: str, metadata: Metadata) -> int:
         call_id = self.connection.open_call(path, "localhost", metadata)
@@ -185,7 +187,7 @@ class GRPCLink(asyncio.Protocol):
     def flush(self) -> None:
         self._flush_due = False
         if self.connection.has_output and not self.transport.is_closing():
-            self.transport.write(self.connection.take_output())
+            self.transport.writelines(self.connection.take_output())
 
     def close(self, reason: str = "closed here") -> None:
         """Write what is due, then close. Idempotent."""

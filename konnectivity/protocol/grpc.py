@@ -33,6 +33,7 @@ from wire.protocol.konnectivity import Buffer
 PREFACE_LENGTH = 24
 MAX_MESSAGE = 4 << 20  # grpc-go's receive limit, in both directions
 CONNECTION_WINDOW = 16 << 20
+WORTH_OWN_WRITE = 4 << 10  # bytes; joining less is cheaper than another TLS record
 Metadata = Mapping[str, Sequence[str]]
 Headers = list[tuple[bytes, bytes]]
 
@@ -143,10 +144,12 @@ class GRPCConnection:
             initial_values={
                 h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: call_window,
                 h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: max_calls,
+                h2.settings.SettingCodes.MAX_FRAME_SIZE: frames.MAX_FRAME,
                 h2.settings.SettingCodes.ENABLE_PUSH: 0,
                 h2.settings.SettingCodes.MAX_HEADER_LIST_SIZE: 64 << 10,
             },
         )
+        self._h2.max_inbound_frame_size = frames.MAX_FRAME
         self._h2.initiate_connection()
         self._collect()
         self._output.append(frames.window_update(0, CONNECTION_WINDOW - 65535))
@@ -385,10 +388,22 @@ class GRPCConnection:
         """Announce, in a GOAWAY written by hand, that no new call will be served; open ones go on."""
         self._output.append(frames.head(8, frames.GOAWAY, 0, 0) + frames.WINDOW_LIMIT.to_bytes(4, "big") + bytes(4))
 
-    def take_output(self) -> bytes:
-        """Everything to be written now, in order."""
+    def take_output(self) -> list[Buffer]:
+        """Everything to be written now, in order: heads joined to one piece, payloads as they are (not copied)."""
         output, self._output, self._output_size = self._output, [], 0
-        return b"".join(output)
+        pieces: list[Buffer] = []
+        heads = bytearray()
+        for piece in output:
+            if len(piece) < WORTH_OWN_WRITE:
+                heads += piece
+                continue
+            if heads:
+                pieces.append(heads)
+                heads = bytearray()
+            pieces.append(piece)
+        if heads:
+            pieces.append(heads)
+        return pieces
 
     @property
     def has_output(self) -> bool:

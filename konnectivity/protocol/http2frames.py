@@ -14,7 +14,8 @@ from wire.errors import PeerProtocolError
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0x0, 0x1, 0x3, 0x4, 0x6, 0x7, 0x8
 END_STREAM, PADDED = 0x1, 0x8
 HEAD_LENGTH = 9
-MAX_FRAME = 16384  # SETTINGS_MAX_FRAME_SIZE is never raised: grpc-go keeps it, too
+# What we take in one frame. grpc-go sends 16384 whatever it is told; our own ends send one frame per packet.
+MAX_FRAME = 256 << 10
 WINDOW_LIMIT = (1 << 31) - 1
 
 _HEAD = struct.Struct(">HBBBI")
@@ -61,26 +62,42 @@ def parse_goaway(frame: Frame) -> tuple[int, int, str]:
 
 
 class FrameCutter:
-    """Bytes in, whole frames out."""
+    """Bytes in, whole frames out. Only an unfinished frame is ever copied."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
+        self._wanted = HEAD_LENGTH  # length of what `_rest` is the beginning of, as far as known
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """The frames that are complete now. Run the iterator to its end: it keeps the unfinished frame."""
-        if self._rest:
-            data = self._rest + data
-            self._rest = b""
         view, at, end = memoryview(data), 0, len(data)
+        while self._rest:
+            taken = min(self._wanted - len(self._rest), end - at)
+            self._rest += view[at : at + taken]
+            at += taken
+            if len(self._rest) < self._wanted:
+                return
+            self._wanted = HEAD_LENGTH + _length(self._rest, 0)
+            if len(self._rest) == self._wanted:
+                whole, self._rest, self._wanted = self._rest, bytearray(), HEAD_LENGTH
+                yield _frame(memoryview(whole), 0, len(whole))
         while end - at >= HEAD_LENGTH:
-            high, low, kind, flags, stream = _HEAD.unpack_from(view, at)
-            length = high << 8 | low
-            if length > MAX_FRAME:
-                raise PeerProtocolError(f"http2: frame of {length} bytes, limit {MAX_FRAME}")
-            body = at + HEAD_LENGTH
-            if end - body < length:
+            after = at + HEAD_LENGTH + _length(view, at)
+            if after > end:
+                self._wanted = after - at
                 break
-            after = body + length
-            yield Frame(kind, flags, stream & WINDOW_LIMIT, view[body:after], view[at:after])
+            yield _frame(view, at, after)
             at = after
-        self._rest = data[at:]
+        self._rest += view[at:]
+
+
+def _length(data: memoryview | bytearray, at: int) -> int:
+    length = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
+    if length > MAX_FRAME:
+        raise PeerProtocolError(f"http2: frame of {length} bytes, limit {MAX_FRAME}")
+    return length
+
+
+def _frame(view: memoryview, at: int, after: int) -> Frame:
+    _, _, kind, flags, stream = _HEAD.unpack_from(view, at)
+    return Frame(kind, flags, stream & WINDOW_LIMIT, view[at + HEAD_LENGTH : after], view[at:after])

@@ -29,7 +29,8 @@ from wire.protocol.konnectivity import (
     Reset,
 )
 
-MAX_DATA = 64 << 10  # one DATA packet; far below gRPC's 4 MiB, large enough to be cheap
+MAX_DATA = 64 << 10  # one DATA packet to a real peer; far below gRPC's 4 MiB, large enough to be cheap
+MAX_DATA_EXTENDED = 128 << 10  # one to a peer of ours, which takes it as one HTTP/2 frame
 WINDOW = 512 << 10  # what an extended peer may send ahead on one connection
 UNLIMITED = 1 << 62
 
@@ -134,6 +135,7 @@ class Tunnel:
     def __init__(self, *, extended: bool, window: int = WINDOW) -> None:
         self.extended = extended
         self._window = window if extended else UNLIMITED
+        self._max_data = MAX_DATA_EXTENDED if extended else MAX_DATA
         self._connections: dict[int, Connection] = {}
         self._packets: list[Packet] = []
         self._handlers: dict[type, Callable[..., Event | None]] = {
@@ -163,7 +165,7 @@ class Tunnel:
     def sendable(self, connect_id: int) -> int:
         """How many bytes the next DATA packet may carry; 0: wait for Credited."""
         connection = self._connections.get(connect_id)
-        return min(connection.credit, MAX_DATA) if connection is not None else 0
+        return min(connection.credit, self._max_data) if connection is not None else 0
 
     def count_sent(self, connect_id: int, size: int) -> None:
         connection = self._connections.get(connect_id)
