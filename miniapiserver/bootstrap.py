@@ -14,7 +14,7 @@ from typing import Any
 
 from miniapiserver.apiserver import APIServer
 from miniapiserver.authentication.interface import AUTHENTICATED, MASTERS, UserInfo
-from miniapiserver.authorization import bootstrap_policy
+from miniapiserver.authorization import bootstrap_policy, own_roles
 from miniapiserver.errors import AlreadyExists
 from miniapiserver.registry import creation, update
 from miniapiserver.registry.allocation import ServiceAllocator
@@ -76,11 +76,10 @@ class Bootstrap:
 
     async def _rbac(self) -> None:
         """Missing defaults are created; missing rules and subjects of existing ones are put back."""
-        server = self._server
-        for storage, objects in bootstrap_policy.objects().items():
-            store = server.registry.store_of(storage)
-            await server.registry.ready(store.row)
-            await self._reconcile(storage, objects)
+        for defaults in (bootstrap_policy.objects(), own_roles.objects()):
+            for storage, objects in defaults.items():
+                await self._server.registry.ready_storage(storage)
+                await self._reconcile(storage, objects)
 
     async def _reconcile(self, storage: str, objects: Iterable[JSON]) -> None:
         store = self._server.registry.store_of(storage)

@@ -72,6 +72,11 @@ class Config:
     event_ttl: float = 3600.0
 
     @property
+    def exempt_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        """Where proxied endpoints may live although the addresses are loopback or link-local."""
+        return tuple(ipaddress.ip_network(cidr) for cidr in self.proxy_allow_cidrs)
+
+    @property
     def audiences(self) -> tuple[str, ...]:
         return self.api_audiences or self.service_account_issuer[:1]
 
@@ -89,6 +94,11 @@ class Config:
             raise ConfigError("--tls-cert-file and --tls-private-key-file are required")
         if bool(self.storage_path) == bool(self.etcd_servers):
             raise ConfigError("give exactly one of --storage-path (SQLite) and --etcd-servers")
+        for cidr in (*self.proxy_allow_cidrs, self.service_cluster_ip_range):
+            try:
+                ipaddress.ip_network(cidr)
+            except ValueError as error:
+                raise ConfigError(f"{cidr}: {error}") from error
         if self.insecure_port and not ipaddress.ip_address(self.bind_address).is_loopback:
             raise ConfigError("--insecure-port is served on loopback only; give a loopback --bind-address with it")
         for name in (field.name for field in fields(self)):

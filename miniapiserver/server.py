@@ -84,7 +84,7 @@ def storage_of(config: Config) -> Storage:
 async def running(config: Config, clock: Clock) -> AsyncIterator[Running]:
     """Everything but the listeners."""
     async with storage_of(config) as storage, WatchCaches(storage) as caches:
-        table = TypeTable(all_rows())
+        table = TypeTable(all_rows(config.exempt_networks))
         registry = Registry(table, caches)
         await registry.start(EARLY)
         async with contextlib.AsyncExitStack() as stack:

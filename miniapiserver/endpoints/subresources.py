@@ -17,12 +17,13 @@ from miniapiserver.endpoints.answers import representation_of
 from miniapiserver.endpoints.nodestreams import NodeStreams
 from miniapiserver.endpoints.responses import json_object
 from miniapiserver.endpoints.reviews import Reviews
-from miniapiserver.errors import BadRequest, Conflict, MethodNotAllowed, NotFound
+from miniapiserver.errors import BadRequest, Conflict, Invalid, MethodNotAllowed, NotFound
 from miniapiserver.registry import update
 from miniapiserver.registry.eviction import evict
 from miniapiserver.registry.options import write_options
 from miniapiserver.request import Request
 from miniapiserver.resources import scale
+from miniapiserver.resources.pods import binding
 from miniapiserver.resources.resource import Resource
 from miniapiserver.schema import types
 
@@ -65,48 +66,25 @@ class Subresources:
 async def bind(server: APIServer, request: Request, row: Resource) -> web.StreamResponse:
     """POST a Binding: give a pod its node (`registry/core/pod/storage`)."""
     write = write_options(request, "CreateOptions")
-    binding = await body.read_object(request, "", "v1", "Binding", write)
-    target = binding.get("target") or {}
-    name = request.info.name or binding["metadata"].get("name", "")
-    if target.get("kind") not in ("", None, "Node"):
-        raise BadRequest(f"invalid binding target kind: {target.get('kind')}")
+    asked = await body.read_object(request, "", "v1", "Binding", write)
+    metadata = asked.setdefault("metadata", {})
+    name = request.info.name or metadata.get("name", "")
+    if problems := binding.binding_errors(asked):
+        raise Invalid.fields("Binding", "", name, problems)
     store = server.registry.store(row)
 
     def assigned(pod: JSON) -> JSON:
-        return _assigned(pod, binding, target.get("name", ""), server.clock.rfc3339())
+        uid = pod["metadata"]["uid"]
+        if metadata.get("uid", uid) not in (uid, ""):
+            raise Conflict.resource("pods/binding", "", name, f"Precondition failed: UID in precondition: {metadata['uid']}, "
+                                    f"UID in object meta: {uid}")
+        return binding.bind(pod, asked, server.clock.rfc3339())
 
     if write.dry_run:
         assigned(store.read(request.info.namespace, name))
     else:
         await update.replace_raw(store, request.info.namespace, name, assigned)
     return await json_object(request, CREATED, 201)
-
-
-def _assigned(pod: JSON, binding: JSON, node: str, now: str) -> JSON:
-    """`pod` on `node`. Raises Conflict."""
-    name = pod["metadata"]["name"]
-    if not node:
-        raise BadRequest("target.name: Required value")
-    wanted = binding["metadata"].get("uid")
-    if wanted and wanted != pod["metadata"]["uid"]:
-        raise Conflict.resource("pods/binding", "", name, f"Precondition failed: UID in precondition: {wanted}, UID in object "
-                                f"meta: {pod['metadata']['uid']}")
-    if pod["metadata"].get("deletionTimestamp"):
-        raise Conflict.resource("pods/binding", "", name, f"pod {name} is being deleted, cannot be assigned to a host")
-    if pod["spec"].get("nodeName"):
-        raise Conflict.resource("pods/binding", "", name,
-                                f"pod {name} is already assigned to node \"{pod['spec']['nodeName']}\"")
-    pod["spec"]["nodeName"] = node
-    pod["metadata"].setdefault("annotations", {}).update(binding["metadata"].get("annotations") or {})
-    if not pod["metadata"]["annotations"]:
-        del pod["metadata"]["annotations"]
-    status = pod.setdefault("status", {})
-    kept = [item for item in status.get("conditions") or [] if item.get("type") != "PodScheduled"]
-    scheduled = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now}
-    if pod["metadata"].get("generation"):
-        scheduled["observedGeneration"] = pod["metadata"]["generation"]
-    status["conditions"] = [*kept, scheduled]
-    return pod
 
 
 async def eviction(server: APIServer, request: Request, row: Resource) -> web.StreamResponse:
@@ -137,22 +115,29 @@ async def scale_(server: APIServer, request: Request, row: Resource) -> web.Stre
     info, store = request.info, server.registry.store(row)
     representation = representation_of(request, transformable=False)
     if info.verb == "get":
-        found = scale.from_object(store.read(info.namespace, info.name))
+        found = scale.scale_from(store.read(info.namespace, info.name))
         return await json_object(request, found, 200, representation.media_type)
     if info.verb == "update":
         write = write_options(request, "UpdateOptions")
         asked = await body.read_object(request, "autoscaling", "v1", "Scale", write)
         writing.place(row, asked, info.namespace, info.name)
-        change = update.Change(lambda old: scale.into_object(old, asked))
+        change = update.Change(lambda old: _scaled(old, asked))
     else:
         media_type = patches.patch_kind(request, row)
         write = write_options(request, "PatchOptions", is_apply=media_type == patches.apply_type)
         raw = await body.read(request)
         apply = patches.plain_patch(media_type, raw, types.find("io.k8s.api.autoscaling.v1.Scale"))
-        change = update.Change(lambda old: scale.into_object(old, apply(scale.from_object(old))), follows=True)
+        change = update.Change(lambda old: _scaled(old, apply(scale.scale_from(old))), follows=True)
     data = await update.update(store, types.find(row.type_name), info.namespace, info.name, change,
-                               server.call(request, write, "scale"), server.registry.allocator(row))
-    return await json_object(request, scale.from_object(orjson.loads(data)), 200, representation.media_type)
+                               server.call(request, write), server.registry.allocator(row))
+    return await json_object(request, scale.scale_from(orjson.loads(data)), 200, representation.media_type)
+
+
+def _scaled(obj: JSON, asked: JSON) -> JSON:
+    """`obj` with the replicas of a Scale. Raises Invalid."""
+    if problems := scale.scale_errors(asked):
+        raise Invalid.fields("Scale", "autoscaling", obj["metadata"]["name"], problems)
+    return scale.scale_into(obj, asked)
 
 
 SPECIAL: dict[str, Endpoint] = {"binding": bind, "eviction": eviction, "token": token, "scale": scale_}

@@ -106,7 +106,7 @@ def mark(kind: str, obj: JSON, options: DeleteOptions, default_propagation: str,
         metadata.pop("finalizers", None)
     if kind == "Namespace":
         return _mark_namespace(marked, call)
-    grace = grace_for(obj, options.grace) if kind == "Pod" else 0
+    grace = grace_for(obj, {"gracePeriodSeconds": options.grace}) if kind == "Pod" else 0
     if metadata.get("deletionTimestamp"):
         return _shorten(marked, grace, call)
     metadata["deletionTimestamp"] = call.clock.rfc3339(grace)
