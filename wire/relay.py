@@ -40,9 +40,12 @@ class _End(asyncio.Protocol):
         self.lost = stream.is_lost
 
     def data_received(self, data: bytes) -> None:
-        self.count += len(data)
+        size = len(data)
+        self.count += size
+        self.stream.bytes_in += size
         other = self.other
         if not other.lost:
+            other.stream.bytes_out += size
             other.transport.write(data)
 
     def pause_writing(self) -> None:
@@ -90,6 +93,7 @@ class _Relayed:
                 end.transport.set_protocol(end)
         for end in ends:
             for chunk in end.stream.take_buffered():
+                end.stream.bytes_in -= len(chunk)  # counted when it came, and again now
                 end.data_received(chunk)
         for end in ends:
             if end.lost:
@@ -103,9 +107,7 @@ class _Relayed:
 
     def stop(self) -> None:
         """Hand the transports back to their streams."""
-        for end, other in ((self.a, self.b), (self.b, self.a)):
-            end.stream.bytes_in += end.count
-            end.stream.bytes_out += other.count
+        for end in (self.a, self.b):
             if not end.lost:
                 end.transport.set_protocol(end.stream)
                 end.transport.resume_reading()

@@ -14,6 +14,7 @@ import struct
 import sys
 import termios
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from wire.errors import ConnectionLost, PeerProtocolError, dial_error
@@ -304,6 +305,10 @@ class Stream(asyncio.Protocol):
         """Close at once; what was not sent is lost."""
         if self._transport is not None and not self._lost:
             self.transport.abort()
+
+    def when_closed(self, callback: Callable[[], None]) -> None:
+        """Call once, soon after the connection has ended."""
+        self._closed.add_done_callback(lambda _: callback())
 
     async def wait_closed(self) -> None:
         await asyncio.shield(self._closed)

@@ -1,0 +1,1 @@
+"""How the API server reaches the nodes' network: one Dialer per kind of traffic."""
