@@ -17,8 +17,10 @@ from dataclasses import dataclass
 
 from certs.identity import ClientCAs
 from certs.jwt import TokenSigner, TokenVerifier
+from miniapiserver.admission.certificates import request_problem
 from miniapiserver.admission.chain import AdmissionChain
 from miniapiserver.admission.plugins import plugins
+from miniapiserver.admission.rbac import Escalation
 from miniapiserver.apiserver import APIServer
 from miniapiserver.audit import AuditLog, Policy
 from miniapiserver.authentication.bearertoken import BearerTokenAuthenticator
@@ -29,7 +31,7 @@ from miniapiserver.authentication.requestheader import RequestHeaderAuthenticato
 from miniapiserver.authentication.serviceaccount import ServiceAccountAuthenticator
 from miniapiserver.authentication.tokenfile import TokenFileAuthenticator
 from miniapiserver.authentication.x509 import CertificateAuthenticator
-from miniapiserver.authorization.chain import authorizer_chain
+from miniapiserver.authorization.chain import authorizer_chain, escalation_check
 from miniapiserver.bootstrap import Bootstrap
 from miniapiserver.config import Config, node_ports
 from miniapiserver.endpoints.dispatch import Dispatch
@@ -47,6 +49,7 @@ from miniapiserver.registry.registry import Registry
 from miniapiserver.registry.tokens import TokenIssuer
 from miniapiserver.resources.resource import TypeTable
 from miniapiserver.resources.rows import all_rows
+from miniapiserver.storage.compactor import Compactor
 from miniapiserver.storage.interface import Storage
 from miniapiserver.watchcache import WatchCaches
 from wire import tls
@@ -65,6 +68,7 @@ class Running:
     server: APIServer
     filters: Filters
     bootstrap: Bootstrap
+    compactor: Compactor
 
 
 def storage_of(config: Config) -> Storage:
@@ -84,19 +88,20 @@ def storage_of(config: Config) -> Storage:
 async def running(config: Config, clock: Clock) -> AsyncIterator[Running]:
     """Everything but the listeners."""
     async with storage_of(config) as storage, WatchCaches(storage) as caches:
-        table = TypeTable(all_rows(config.exempt_networks))
+        table = TypeTable(all_rows(config.exempt_networks, request_problem))
         registry = Registry(table, caches)
         await registry.start(EARLY)
         async with contextlib.AsyncExitStack() as stack:
-            yield await _assemble(config, clock, table, registry, stack)
+            yield await _assemble(config, clock, table, registry, stack, Compactor(storage))
 
 
 async def _assemble(config: Config, clock: Clock, table: TypeTable, registry: Registry,
-                    stack: contextlib.AsyncExitStack) -> Running:
+                    stack: contextlib.AsyncExitStack, compactor: Compactor) -> Running:
     services = ServiceAllocator(config.service_cluster_ip_range, node_ports(config.service_node_port_range),
                                 IPAddresses(registry, clock, lambda: str(uuid.uuid4())), registry)
     registry.allocate("services", services)
     authorizer = authorizer_chain(config, registry)
+    stack.push_async_callback(authorizer.aclose)
     bearer = BearerTokenAuthenticator(_token_authenticators(config, registry, clock), config.audiences, time.monotonic)
     issuer = None
     if config.service_account_signing_key_file is not None:
@@ -106,7 +111,8 @@ async def _assemble(config: Config, clock: Clock, table: TypeTable, registry: Re
                      else Policy()) if config.audit_log_path else None
     if audit is not None:
         stack.callback(audit.close)
-    server = APIServer(config, table, registry, AdmissionChain(plugins(config, registry, authorizer)), authorizer, bearer,
+    checks = [*plugins(config, registry, authorizer), Escalation(escalation_check(authorizer, registry))]
+    server = APIServer(config, table, registry, AdmissionChain(checks), authorizer, bearer,
                        issuer, Health(), Metrics(), audit, clock)
     streams = await stack.enter_async_context(NodeStreams.build(server))
     bootstrap = Bootstrap(server, services)
@@ -117,7 +123,7 @@ async def _assemble(config: Config, clock: Clock, table: TypeTable, registry: Re
     dispatch = Dispatch(server, Pages(server, _token_keys(config)), Subresources(server, streams, Reviews(server)))
     guards = Guards(_authenticators(config, bearer), authorizer, server.metrics, audit, config.request_timeout,
                     _audit_ids().__next__)
-    return Running(server, Filters(guards, dispatch), bootstrap)
+    return Running(server, Filters(guards, dispatch), bootstrap, compactor)
 
 
 def _authenticators(config: Config, bearer: BearerTokenAuthenticator) -> AuthenticatorChain:
@@ -167,4 +173,5 @@ async def serve(config: Config) -> None:
         log.info("listen address=%s port=%d pid=%d", config.bind_address, port, os.getpid())
         async with asyncio.TaskGroup() as group:
             group.create_task(parts.bootstrap.run(), name="bootstrap")
+            group.create_task(parts.compactor.run(), name="compaction")
             await asyncio.Event().wait()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from miniapiserver.authentication.interface import UserInfo
 from miniapiserver.authorization.always import AlwaysAllow, AlwaysDeny, PrivilegedGroup
+from miniapiserver.authorization.escalation import EscalationCheck
 from miniapiserver.authorization.interface import Attributes, Authorizer, Decision, RulesInfo, Verdict
 from miniapiserver.authorization.node import NodeAuthorizer
 from miniapiserver.authorization.rbac import RBAC
@@ -67,3 +68,8 @@ class AuthorizerChain:
 
 def authorizer_chain(config: Config, registry: Registry) -> AuthorizerChain:
     return AuthorizerChain([PrivilegedGroup(), *(MODES[mode](config, registry) for mode in config.authorization_mode)])
+
+
+def escalation_check(authorizer: AuthorizerChain, registry: Registry) -> EscalationCheck:
+    """For writes of roles: compares with RBAC's rules also where another mode authorizes."""
+    return EscalationCheck(authorizer, authorizer.rbac() or RBAC(rbac_sources(registry)))
