@@ -13,7 +13,8 @@ import asyncio
 import os
 import re
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -170,21 +171,26 @@ def tail_offset(descriptor: int, lines: int, size: int) -> int:
     return 0
 
 
-async def read(root: Path, relative: str, options: LogOptions, feed: LogFeed | None = None) -> AsyncIterator[bytes]:
+async def read(
+    root: Path, relative: str, options: LogOptions, feed: LogFeed | None = None
+) -> AsyncGenerator[bytes, None]:
     """The log at `root/relative`. With follow it goes on until `feed` is closed (at once without one). Raises OSError
     if the file cannot be opened; the generator must be closed by its user (`contextlib.aclosing`)."""
     remaining = options.limit_bytes
-    async for block in _selected(root, relative, options, feed):
-        if remaining is not None:
-            block = block[:remaining]
-            remaining -= len(block)
-        if block:
-            yield block
-        if remaining == 0:
-            return
+    async with aclosing(_selected(root, relative, options, feed)) as blocks:
+        async for block in blocks:
+            if remaining is not None:
+                block = block[:remaining]
+                remaining -= len(block)
+            if block:
+                yield block
+            if remaining == 0:
+                return
 
 
-async def _selected(root: Path, relative: str, options: LogOptions, feed: LogFeed | None) -> AsyncIterator[bytes]:
+async def _selected(
+    root: Path, relative: str, options: LogOptions, feed: LogFeed | None
+) -> AsyncGenerator[bytes, None]:
     file = _File(root, relative)
     selection = Selection(options)
     try:
@@ -219,7 +225,7 @@ class _File:
         self._path = root / relative
         self.descriptor, self.position, self.rest = self._open(), 0, b""
 
-    async def blocks(self, end: int | None) -> AsyncIterator[bytes]:
+    async def blocks(self, end: int | None) -> AsyncGenerator[bytes, None]:
         while end is None or self.position < end:
             wanted = BLOCK if end is None else min(BLOCK, end - self.position)
             data = os.pread(self.descriptor, wanted, self.position)

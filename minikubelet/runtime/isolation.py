@@ -47,7 +47,18 @@ async def probe(launcher: Launcher, root_dir: Path) -> tuple[Isolation, list[str
             refused.append(str(error))
             continue
         return await _with_overlay(launcher, root_dir, level), refused
-    return plain(is_root=is_root), refused
+    return await _plain(launcher, root_dir, is_root=is_root), refused
+
+
+async def _plain(launcher: Launcher, root_dir: Path, *, is_root: bool) -> Isolation:
+    """User 0 of a confined environment may not have the right to become another."""
+    level = plain(is_root=is_root)
+    spec = ContainerSpec(PROBE_POD, "probe", 0, ("true",))
+    try:
+        await _first_words(launcher, launchspec.container(spec, level, root_dir, ()))
+    except LaunchFailed:
+        return plain(is_root=False)
+    return level
 
 
 async def _with_overlay(launcher: Launcher, root_dir: Path, level: Isolation) -> Isolation:

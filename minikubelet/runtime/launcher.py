@@ -25,7 +25,8 @@ from minikubelet.runtime.init import Init, fail
 def main(descriptor: int) -> None:
     control = socket.socket(fileno=descriptor)
     control.set_inheritable(False)
-    kernel.set_name("kubelet-launch")
+    kernel.set_name("miniplane-launcher")
+    kernel.set_title("miniplane-launcher")
     os.umask(0o022)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the kubelet decides when we end
@@ -52,6 +53,7 @@ def _reap(number: int, frame: object) -> None:
 def _serve(line: socket.socket) -> NoReturn:
     """In the fork: become what the message on `line` asks for. Never returns."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    kernel.set_title("miniplane-init")
     try:
         spec, descriptors = channel.receive(line)
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -109,7 +111,7 @@ def _write(path: str, text: str) -> None:
 
 
 def _run_container(line: socket.socket, spec: dict[str, Any], stdio: list[int], host_proc: int) -> NoReturn:
-    kernel.set_name("kubelet-init")
+    kernel.set_name("miniplane-init")
     proc = host_proc
     if spec["view"]:
         if spec["hostname"]:
@@ -130,6 +132,7 @@ def _run_container(line: socket.socket, spec: dict[str, Any], stdio: list[int], 
 def _pause(line: socket.socket, proc: int) -> NoReturn:
     """Hold a pod's shared PID namespace open and reap in it, until the kubelet kills us or hangs up."""
     kernel.set_name("pause")
+    kernel.set_title("pause")
     os.close(proc)
     signal.signal(signal.SIGCHLD, _reap)
     channel.send(line, ("started",))

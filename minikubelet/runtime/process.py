@@ -46,6 +46,14 @@ MEMORY_CHECK_SECONDS = 1.0
 EVENT_QUEUE = 10_000
 
 
+# Readable for user 0 of the host, which a container of a root kubelet is.
+HOST_SECRETS = ("shadow", "shadow-", "gshadow", "gshadow-", "ssl/private", "ssh/ssh_host_*_key")
+
+
+def host_secrets() -> tuple[Path, ...]:
+    return tuple(path.resolve() for pattern in HOST_SECRETS for path in Path("/etc").glob(pattern))
+
+
 def homes() -> tuple[Path, ...]:
     """Directories of people: what is hidden from containers unless told otherwise."""
     found = [Path("/root"), Path("/home"), Path(os.path.expanduser("~"))]
@@ -72,7 +80,8 @@ class _Streams:
 
 
 class ProcessRuntime:
-    """Implements interface.Runtime. `hidden` are directories no container may see (the state directory, homes);
+    """Implements interface.Runtime. `hidden` are directories no container may see (the state directory, homes); the
+    host's own secrets in /etc come on top.
     `level` skips the probe (tests). Lives as `async with`."""
 
     def __init__(
@@ -85,7 +94,7 @@ class ProcessRuntime:
         log_max_files: int = MAX_FILES,
     ) -> None:
         self._root = root_dir.resolve()
-        self._hidden = tuple(path.resolve() for path in (homes() if hidden is None else hidden))
+        self._hidden = tuple(path.resolve() for path in (homes() if hidden is None else hidden)) + host_secrets()
         self._level, self._log_max_bytes, self._log_max_files = level, log_max_bytes, log_max_files
         self._launcher = Launcher()
         self._containers: dict[str, ProcessContainer] = {}

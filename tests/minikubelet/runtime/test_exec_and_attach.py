@@ -23,9 +23,7 @@ async def test_exec_reports_the_commands_exit_code(bench: Bench, code: int) -> N
 
 async def test_exec_is_in_the_container_of_its_user_and_environment(isolated: Bench) -> None:
     container = await isolated.start("sleep", "60", env=(("A", "1"),), run_as_user=1234, working_dir="/srv")
-    async with await container.exec(
-        ("sh", "-c", "echo $A; id -u; pwd; hostname")
-    ) as command:
+    async with await container.exec(("sh", "-c", "echo $A; id -u; pwd; hostname")) as command:
         assert (await read_all(command.stdout)).split() == [b"1", b"1234", b"/srv", b"host-of-p"]
     await container.stop(1)
 

@@ -75,7 +75,11 @@ def test_an_ordinary_user_gets_the_same_isolation() -> None:
         environment = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/none", "PATH": os.defpath}
         ran = subprocess.run(
             [*become, python, "-W", "error", "-c", PROGRAM, name],
-            env=environment, capture_output=True, text=True, timeout=60, cwd="/",
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd="/",
         )
     assert not ran.stderr, ran.stderr
     assert ran.stdout.splitlines() == [
