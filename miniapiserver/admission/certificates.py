@@ -4,6 +4,10 @@ My job: CertificateApproval, CertificateSigning, CertificateSubjectRestriction (
 signing need the verb `approve` or `sign` on the signer, and a client certificate for system:masters is refused.
 """
 
+import base64
+
+from certs.errors import InvalidCSR
+from certs.requests import parse_csr
 from miniapiserver.admission.interface import Attributes, Operation, Plugin
 from miniapiserver.authorization.interface import Attributes as Question
 from miniapiserver.authorization.interface import Authorizer, Decision
@@ -12,8 +16,34 @@ from miniapiserver.errors import Forbidden
 GROUP = "certificates.k8s.io"
 RESOURCE = "certificatesigningrequests"
 CLIENT_SIGNER = "kubernetes.io/kube-apiserver-client"
+MASTERS = "system:masters"
 #: Subresource → verb on the signer.
 VERBS = {"approval": "approve", "status": "sign"}
+
+
+def request_problem(pem: bytes) -> str:
+    """What is wrong with a PKCS#10 request, its signature included; "" when nothing is."""
+    try:
+        parse_csr(pem)
+    except InvalidCSR as error:
+        return str(error)
+    return ""
+
+
+class CertificateSubjectRestriction(Plugin):
+    """No client certificate may make anybody a master."""
+
+    async def validate(self, attributes: Attributes) -> None:
+        row = attributes.row
+        if row.plural != RESOURCE or row.group != GROUP or attributes.operation is not Operation.CREATE:
+            return
+        assert attributes.obj is not None
+        spec = attributes.obj["spec"]
+        if spec.get("signerName") != CLIENT_SIGNER:
+            return
+        if MASTERS in parse_csr(base64.b64decode(spec["request"])).organizations:
+            raise Forbidden.resource(RESOURCE, GROUP, attributes.name, f"use of {CLIENT_SIGNER} signer with {MASTERS} group "
+                                     "is not allowed")
 
 
 class CertificateSigners(Plugin):

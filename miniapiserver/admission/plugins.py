@@ -6,7 +6,7 @@ My job: the table name → constructor (`pkg/kubeapiserver/options/plugins.go`),
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from miniapiserver.admission.certificates import CertificateSigners
+from miniapiserver.admission.certificates import CertificateSigners, CertificateSubjectRestriction
 from miniapiserver.admission.interface import Plugin
 from miniapiserver.admission.namespacelifecycle import NamespaceLifecycle
 from miniapiserver.admission.priority import Priority
@@ -31,6 +31,7 @@ PLUGINS: dict[str, tuple[Callable[[Ingredients], Plugin], bool]] = {
     "TaintNodesByCondition": (lambda has: TaintNodesByCondition(), True),
     "Priority": (lambda has: Priority(has.objects), True),
     "DefaultTolerationSeconds": (lambda has: DefaultTolerationSeconds(), True),
+    "CertificateSubjectRestriction": (lambda has: CertificateSubjectRestriction(), True),
     "CertificateApproval": (lambda has: CertificateSigners(has.authorizer), True),
 }
 

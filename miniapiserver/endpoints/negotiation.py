@@ -47,7 +47,7 @@ class _Range:
 
 
 @lru_cache(maxsize=512)
-def negotiate(accept: str, *, transformable: bool) -> Representation:
+def negotiate(accept: str, *, transformable: bool = False) -> Representation:
     """`transformable`: this endpoint can answer as Table or PartialObjectMetadata. Raises NotAcceptable."""
     if not accept.strip():
         return Representation()

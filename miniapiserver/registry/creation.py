@@ -13,7 +13,6 @@ from miniapiserver.admission.interface import Operation
 from miniapiserver.errors import AlreadyExists, FieldError, InternalError, Invalid
 from miniapiserver.registry.allocation import Allocator
 from miniapiserver.registry.call import Call
-from miniapiserver.registry.checks import problems_of
 from miniapiserver.registry.encoding import encode
 from miniapiserver.registry.store import Store
 from miniapiserver.resources.resource import Resource
@@ -74,7 +73,7 @@ async def prepare(row: Resource, schema: TypeSchema, obj: JSON, call: Call, *, t
     metadata["creationTimestamp"] = call.clock.rfc3339()
     if metadata.get("generateName") and not metadata.get("name"):
         metadata["name"] = generated_name(metadata["generateName"])
-    problems = problems_of(row.storage, obj) + row.strategy.validate(obj)
+    problems = row.strategy.validate(obj)
     if problems:
         raise invalid_object(row, obj, problems)
     await call.admission.validate(attributes)

@@ -1,0 +1,24 @@
+"""Our answers are Kubernetes' answers, on both storages."""
+
+import ssl
+
+import aiohttp
+import pytest
+from tests.e2e.recorded import conversation, replay
+
+from miniplane.testing import MakeCluster
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.mark.parametrize("storage", ["sqlite", "etcd"])
+async def test_every_recorded_answer_of_kubernetes_is_ours_too(make_cluster: MakeCluster, storage: str) -> None:
+    cluster = make_cluster(storage=storage)
+    context = ssl.create_default_context(cafile=cluster.state.path / "pki" / "ca.crt")
+    differences = {}
+    async with cluster.session() as admin, aiohttp.ClientSession(
+            cluster.url, connector=aiohttp.TCPConnector(ssl=context)) as nobody:
+        for exchange in conversation():
+            if found := await replay(exchange, admin, nobody):
+                differences[exchange.name] = found
+    assert differences == {}
