@@ -126,10 +126,13 @@ class Bootstrap:
             "addressType": "IPv4", "endpoints": [{"addresses": [address], "conditions": {"ready": True}}], "ports": [port]})
 
     async def _put(self, storage: str, obj: JSON) -> None:
-        """`obj` as it should be now, also when an earlier run wrote another address."""
-        await self.ensure(storage, obj)
+        """`obj` as it should be now, also when an earlier run wrote another address. Not validated: an API server on
+        loopback is what the local profile has, and what no client may claim."""
+        await self._server.registry.ready_storage(storage)
         content = {key: value for key, value in obj.items() if key != "metadata"}
         store, metadata = self._server.registry.store_of(storage), obj["metadata"]
+        with contextlib.suppress(AlreadyExists):
+            await creation.create_raw(store, obj, self._server.clock)
         await update.replace_raw(store, metadata["namespace"], metadata["name"], lambda current: current | content)
 
     async def _bootstrap_token(self) -> None:

@@ -10,7 +10,6 @@ import logging
 import os
 import secrets
 import time
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -98,7 +97,7 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[Running]:
 async def _assemble(config: Config, clock: Clock, table: TypeTable, registry: Registry,
                     stack: contextlib.AsyncExitStack, compactor: Compactor) -> Running:
     services = ServiceAllocator(config.service_cluster_ip_range, node_ports(config.service_node_port_range),
-                                IPAddresses(registry, clock, lambda: str(uuid.uuid4())), registry)
+                                IPAddresses(registry, clock), registry)
     registry.allocate("services", services)
     authorizer = authorizer_chain(config, registry)
     stack.push_async_callback(authorizer.aclose)

@@ -13,6 +13,7 @@ from miniapiserver.admission.interface import Operation
 from miniapiserver.errors import AlreadyExists, FieldError, InternalError, Invalid
 from miniapiserver.registry.allocation import Allocator
 from miniapiserver.registry.call import Call
+from miniapiserver.registry.clock import Clock
 from miniapiserver.registry.encoding import encode
 from miniapiserver.registry.store import Store
 from miniapiserver.resources.resource import Resource
@@ -100,3 +101,10 @@ async def _write(store: Store, obj: JSON, call: Call, allocator: Allocator) -> b
             return encode(obj)
     async with allocator.allocation(obj, None, dry_run=False):
         return await store.create(obj)
+
+
+async def create_raw(store: Store, obj: JSON, clock: Clock) -> bytes:
+    """Write an object of the server's own without admission or validation. Raises AlreadyExists."""
+    metadata = obj["metadata"] | {"uid": str(uuid.uuid4()), "creationTimestamp": clock.rfc3339()}
+    head = {"kind": store.row.kind, "apiVersion": store.row.api_version}
+    return await store.create(head | obj | {"metadata": metadata})

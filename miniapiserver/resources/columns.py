@@ -82,8 +82,8 @@ def name(obj: JSON) -> str:
     return (obj.get("metadata") or {}).get("name") or ""
 
 
-def joined(values: Iterable[Any], separator: str = ",") -> str:
-    return separator.join(str(value) for value in values)
+def joined(values: Iterable[Any] | None) -> str:
+    return ",".join(value or "" for value in values or ())
 
 
 def labels_text(labels: Mapping[str, Any] | None) -> str:

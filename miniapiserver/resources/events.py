@@ -6,11 +6,11 @@ My job: the rules of core/v1 and events.k8s.io/v1 Events and how one becomes the
 from typing import Any
 
 from miniapiserver.errors import FieldError, invalid, required
-from miniapiserver.resources.columns import NAME, Column, Table, column, name, since
+from miniapiserver.resources.columns import NAME, column, name, since
 from miniapiserver.resources.kinds import Group, metadata_fields, select
 from miniapiserver.resources.metadata import metadata_errors, metadata_of, metadata_update_errors
 from miniapiserver.resources.names import byte_length, label_key, subdomain_name
-from miniapiserver.resources.resource import Conversion, Resource
+from miniapiserver.resources.resource import Column, Conversion, Resource, Table
 from miniapiserver.resources.strategy import ObjectStrategy
 
 JSON = dict[str, Any]

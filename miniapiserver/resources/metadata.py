@@ -126,9 +126,10 @@ def go_list(values: Iterable[str]) -> str:
 def metadata_update_errors(meta: JSON, old: JSON, path: str = "metadata") -> list[FieldError]:
     """Everything wrong with a change of metadata. That resourceVersion is there is the registry's to ask."""
     errors: list[FieldError] = []
-    if old.get("deletionTimestamp") and (extra := set(meta.get("finalizers") or ()) - set(old.get("finalizers") or ())):
+    added = {item or "" for item in meta.get("finalizers") or ()} - {item or "" for item in old.get("finalizers") or ()}
+    if old.get("deletionTimestamp") and added:
         errors.append(forbidden_field(f"{path}.finalizers", "no new finalizers can be added if the object is being deleted, "
-                                                            f"found new finalizers {go_list(sorted(extra))}"))
+                                                            f"found new finalizers {go_list(sorted(added))}"))
     generation = meta.get("generation") or 0
     if generation < 0:
         errors.append(invalid(f"{path}.generation", generation, NOT_NEGATIVE))

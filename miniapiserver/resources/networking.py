@@ -4,7 +4,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from miniapiserver.errors import FieldError, invalid, not_supported, required
-from miniapiserver.resources.columns import AGE, NONE, age, column, selector_text, table
+from miniapiserver.resources.columns import AGE, NONE, age, column, joined, selector_text, table
 from miniapiserver.resources.kinds import Group, select, status_of
 from miniapiserver.resources.metadata import metadata_of
 from miniapiserver.resources.names import (
@@ -256,7 +256,7 @@ def _parent_text(obj: JSON) -> str:
     parent = (obj.get("spec") or {}).get("parentRef")
     if not parent:
         return NONE
-    resource = f"{parent['resource']}.{parent['group']}" if parent.get("group") else parent.get("resource") or ""
+    resource = ".".join(word for word in (parent.get("resource"), parent.get("group")) if word)
     return "/".join(word for word in (resource, parent.get("namespace"), parent.get("name")) if word)
 
 
@@ -272,7 +272,7 @@ _POLICIES = table(column("Pod-Selector", "NetworkPolicySpec.podSelector"), AGE,
                   cells=lambda obj, now: [selector_text((obj.get("spec") or {}).get("podSelector") or {}), age(obj, now)])
 _ADDRESSES = table(column("ParentRef", "IPAddressSpec.parentRef"), AGE, cells=lambda obj, now: [_parent_text(obj), age(obj, now)])
 _CIDRS = table(column("CIDRs", "ServiceCIDRSpec.cidrs"), AGE,
-               cells=lambda obj, now: [",".join((obj.get("spec") or {}).get("cidrs") or ()), age(obj, now)])
+               cells=lambda obj, now: [joined((obj.get("spec") or {}).get("cidrs")), age(obj, now)])
 
 
 def rows() -> tuple[Resource, ...]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from miniapiserver.errors import FieldError, duplicate, forbidden_field, invalid, not_supported, required
-from miniapiserver.resources.columns import AGE, age, column, name, table
+from miniapiserver.resources.columns import AGE, age, column, joined, name, table
 from miniapiserver.resources.kinds import Group, status_of
 from miniapiserver.resources.metadata import metadata_of
 from miniapiserver.resources.names import dns_subdomain, label_key
@@ -150,9 +150,8 @@ def _class_cells(obj: JSON, now: float) -> list[Any]:
 def _driver_cells(obj: JSON, now: float) -> list[Any]:
     spec = obj.get("spec") or {}
     tokens = [item.get("audience") or "" for item in objects(spec.get("tokenRequests"))]
-    modes = spec.get("volumeLifecycleModes") or ()
     return [_flag(spec.get("attachRequired")), _flag(spec.get("podInfoOnMount")), _flag(spec.get("storageCapacity")),
-            ",".join(tokens) or "<unset>", _flag(spec.get("requiresRepublish")), ",".join(modes) or "<none>", age(obj, now)]
+            joined(tokens) or "<unset>", _flag(spec.get("requiresRepublish")), joined(spec.get("volumeLifecycleModes")) or "<none>", age(obj, now)]
 
 
 def _attachment_cells(obj: JSON, now: float) -> list[Any]:

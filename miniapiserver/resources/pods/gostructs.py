@@ -89,7 +89,7 @@ STRUCTS: dict[str, str] = {
     "CSIVolumeSource":
         "Driver:s ReadOnly:* FSType=fsType:* VolumeAttributes:{ NodePublishSecretRef:*LocalObjectReference",
     "EphemeralVolumeSource": "VolumeClaimTemplate:*PersistentVolumeClaimTemplate",
-    "PersistentVolumeClaimTemplate": "+ObjectMeta Spec:PersistentVolumeClaimSpec",
+    "PersistentVolumeClaimTemplate": "ObjectMeta=metadata:{ Spec:PersistentVolumeClaimSpec",
     "PersistentVolumeClaimSpec":
         "AccessModes:[ Selector:*LabelSelector Resources:VolumeResourceRequirements VolumeName:s "
         "StorageClassName:* VolumeMode:* DataSource:*TypedLocalObjectReference "

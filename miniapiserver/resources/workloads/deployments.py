@@ -81,7 +81,7 @@ class DeploymentStrategy(ObjectStrategy):
         errors = count_errors(status, ("observedGeneration", "replicas", *parts, "unavailableReplicas"), "status")
         total, ready = status.get("replicas") or 0, status.get("readyReplicas") or 0
         errors += [invalid(f"status.{key}", status[key], "cannot be greater than status.replicas")
-                   for key in parts if (status.get(key) or 0) > total]
+                   for key in parts if (status.get(key) or 0) > max(total, 0)]
         if (available := status.get("availableReplicas") or 0) > ready:
             errors.append(invalid("status.availableReplicas", available, "cannot be greater than readyReplicas"))
         return errors

@@ -60,7 +60,7 @@ def replica_status_errors(status: JSON) -> list[FieldError]:
     errors = count_errors(status, ("replicas", *parts, "observedGeneration"), "status")
     total, ready = status.get("replicas") or 0, status.get("readyReplicas") or 0
     words = "cannot be greater than status.replicas"
-    errors += [invalid(f"status.{key}", status[key], words) for key in parts if (status.get(key) or 0) > total]
+    errors += [invalid(f"status.{key}", status[key], words) for key in parts if (status.get(key) or 0) > max(total, 0)]
     if (available := status.get("availableReplicas") or 0) > ready:
         errors.append(invalid("status.availableReplicas", available, "cannot be greater than readyReplicas"))
     return errors

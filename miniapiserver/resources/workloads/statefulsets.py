@@ -82,7 +82,7 @@ class StatefulSetStrategy(ObjectStrategy):
         errors = count_errors(status, ("replicas", *parts, "observedGeneration"), "status")
         total = status.get("replicas") or 0
         return errors + [invalid(f"status.{key}", status[key], "cannot be greater than status.replicas")
-                         for key in parts if (status.get(key) or 0) > total]
+                         for key in parts if (status.get(key) or 0) > max(total, 0)]
 
 
 def _default_claim(claim: JSON) -> None:
