@@ -10,10 +10,23 @@ JSON = dict[str, Any]
 NOW, LATER = "2024-01-01T00:00:00Z", "2024-01-01T00:01:00Z"
 
 
-def tracked(obj: JSON, type_name: str, old: JSON | None = None, manager: str = "unknown", now: str = NOW, subresource: str = "",
-            ) -> list[JSON]:
-    track_update(old, obj, types.find(type_name), api_version=obj.get("apiVersion", "v1"), manager=manager, now=now,
-                 subresource=subresource)
+def tracked(
+    obj: JSON,
+    type_name: str,
+    old: JSON | None = None,
+    manager: str = "unknown",
+    now: str = NOW,
+    subresource: str = "",
+) -> list[JSON]:
+    track_update(
+        old,
+        obj,
+        types.find(type_name),
+        api_version=obj.get("apiVersion", "v1"),
+        manager=manager,
+        now=now,
+        subresource=subresource,
+    )
     entries: list[JSON] = obj["metadata"].get("managedFields", [])
     return entries
 
@@ -29,52 +42,129 @@ def configmap(**data: str) -> JSON:
 
 
 def test_a_create_owns_what_it_said() -> None:
-    obj = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a", "namespace": "n", "labels": {"app": "x"}},
-           "data": {"k": "v"}}
-    assert tracked(obj, "core.v1.ConfigMap") == [{
-        "manager": "unknown", "operation": "Update", "apiVersion": "v1", "time": NOW, "fieldsType": "FieldsV1",
-        "fieldsV1": {"f:data": {".": {}, "f:k": {}}, "f:metadata": {"f:labels": {".": {}, "f:app": {}}}}}]
+    obj = {
+        "kind": "ConfigMap",
+        "apiVersion": "v1",
+        "metadata": {"name": "a", "namespace": "n", "labels": {"app": "x"}},
+        "data": {"k": "v"},
+    }
+    assert tracked(obj, "core.v1.ConfigMap") == [
+        {
+            "manager": "unknown",
+            "operation": "Update",
+            "apiVersion": "v1",
+            "time": NOW,
+            "fieldsType": "FieldsV1",
+            "fieldsV1": {"f:data": {".": {}, "f:k": {}}, "f:metadata": {"f:labels": {".": {}, "f:app": {}}}},
+        }
+    ]
 
 
 def test_a_pod_as_recorded() -> None:
-    pod = {"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p1"}, "spec": {
-        "automountServiceAccountToken": False, "nodeName": "n", "dnsPolicy": "ClusterFirst", "enableServiceLinks": True,
-        "containers": [{"name": "c", "image": "busybox", "command": ["sleep", "3600"], "imagePullPolicy": "Always",
-                        "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"}],
-        "restartPolicy": "Always", "schedulerName": "default-scheduler", "securityContext": {},
-        "terminationGracePeriodSeconds": 30}}
-    assert fields(pod, "core.v1.Pod") == {"f:spec": {
-        "f:automountServiceAccountToken": {}, "f:containers": {'k:{"name":"c"}': {
-            ".": {}, "f:command": {}, "f:image": {}, "f:imagePullPolicy": {}, "f:name": {}, "f:resources": {},
-            "f:terminationMessagePath": {}, "f:terminationMessagePolicy": {}}},
-        "f:dnsPolicy": {}, "f:enableServiceLinks": {}, "f:nodeName": {}, "f:restartPolicy": {}, "f:schedulerName": {},
-        "f:securityContext": {}, "f:terminationGracePeriodSeconds": {}}}
+    pod = {
+        "kind": "Pod",
+        "apiVersion": "v1",
+        "metadata": {"name": "p1"},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "nodeName": "n",
+            "dnsPolicy": "ClusterFirst",
+            "enableServiceLinks": True,
+            "containers": [
+                {
+                    "name": "c",
+                    "image": "busybox",
+                    "command": ["sleep", "3600"],
+                    "imagePullPolicy": "Always",
+                    "terminationMessagePath": "/dev/termination-log",
+                    "terminationMessagePolicy": "File",
+                }
+            ],
+            "restartPolicy": "Always",
+            "schedulerName": "default-scheduler",
+            "securityContext": {},
+            "terminationGracePeriodSeconds": 30,
+        },
+    }
+    assert fields(pod, "core.v1.Pod") == {
+        "f:spec": {
+            "f:automountServiceAccountToken": {},
+            "f:containers": {
+                'k:{"name":"c"}': {
+                    ".": {},
+                    "f:command": {},
+                    "f:image": {},
+                    "f:imagePullPolicy": {},
+                    "f:name": {},
+                    "f:resources": {},
+                    "f:terminationMessagePath": {},
+                    "f:terminationMessagePolicy": {},
+                }
+            },
+            "f:dnsPolicy": {},
+            "f:enableServiceLinks": {},
+            "f:nodeName": {},
+            "f:restartPolicy": {},
+            "f:schedulerName": {},
+            "f:securityContext": {},
+            "f:terminationGracePeriodSeconds": {},
+        }
+    }
 
 
 def test_a_service_as_recorded_with_the_key_default_of_its_ports() -> None:
-    service = {"kind": "Service", "apiVersion": "v1", "metadata": {"name": "svc"}, "spec": {
-        "internalTrafficPolicy": "Cluster", "ports": [{"port": 80, "targetPort": 8080, "protocol": "TCP"}],
-        "selector": {"a": "b"}, "sessionAffinity": "None", "type": "ClusterIP"}}
-    expected = {"f:spec": {
-        "f:internalTrafficPolicy": {}, "f:ports": {".": {}, 'k:{"port":80,"protocol":"TCP"}': {
-            ".": {}, "f:port": {}, "f:protocol": {}, "f:targetPort": {}}},
-        "f:selector": {}, "f:sessionAffinity": {}, "f:type": {}}}
+    service = {
+        "kind": "Service",
+        "apiVersion": "v1",
+        "metadata": {"name": "svc"},
+        "spec": {
+            "internalTrafficPolicy": "Cluster",
+            "ports": [{"port": 80, "targetPort": 8080, "protocol": "TCP"}],
+            "selector": {"a": "b"},
+            "sessionAffinity": "None",
+            "type": "ClusterIP",
+        },
+    }
+    expected = {
+        "f:spec": {
+            "f:internalTrafficPolicy": {},
+            "f:ports": {
+                ".": {},
+                'k:{"port":80,"protocol":"TCP"}': {".": {}, "f:port": {}, "f:protocol": {}, "f:targetPort": {}},
+            },
+            "f:selector": {},
+            "f:sessionAffinity": {},
+            "f:type": {},
+        }
+    }
     assert fields(copy.deepcopy(service), "core.v1.Service") == expected
     del service["spec"]["ports"][0]["protocol"]  # type: ignore[index]
     assert 'k:{"port":80,"protocol":"TCP"}' in fields(service, "core.v1.Service")["f:spec"]["f:ports"]
 
 
 def test_atomic_lists_and_sets_and_keyed_lists() -> None:
-    role = {"kind": "Role", "apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {
-        "name": "r", "finalizers": ["b", "a"], "ownerReferences": [{"uid": "u<1", "name": "o"}]}, "rules": [{"verbs": ["get"]}]}
+    role = {
+        "kind": "Role",
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "metadata": {"name": "r", "finalizers": ["b", "a"], "ownerReferences": [{"uid": "u<1", "name": "o"}]},
+        "rules": [{"verbs": ["get"]}],
+    }
     assert fields(role, "rbac.v1.Role") == {
-        "f:rules": {}, "f:metadata": {"f:finalizers": {".": {}, 'v:"b"': {}, 'v:"a"': {}},
-                                      "f:ownerReferences": {".": {}, 'k:{"uid":"u\\u003c1"}': {}}}}
+        "f:rules": {},
+        "f:metadata": {
+            "f:finalizers": {".": {}, 'v:"b"': {}, 'v:"a"': {}},
+            "f:ownerReferences": {".": {}, 'k:{"uid":"u\\u003c1"}': {}},
+        },
+    }
 
 
 def test_status_of_a_create_is_nobodys() -> None:
-    node = {"kind": "Node", "apiVersion": "v1", "metadata": {"name": "n", "labels": {"a": "b"}},
-            "status": {"phase": "Running"}}
+    node = {
+        "kind": "Node",
+        "apiVersion": "v1",
+        "metadata": {"name": "n", "labels": {"a": "b"}},
+        "status": {"phase": "Running"},
+    }
     assert fields(node, "core.v1.Node") == {"f:metadata": {"f:labels": {".": {}, "f:a": {}}}}
 
 
@@ -95,7 +185,9 @@ def test_an_update_takes_what_it_changes_from_others() -> None:
     new["data"] |= {"b": "9", "c": "3"}
     entries = tracked(new, "core.v1.ConfigMap", old, "two", LATER)
     assert [(entry["manager"], entry["time"], entry["fieldsV1"]) for entry in entries] == [
-        ("one", NOW, {"f:data": {".": {}, "f:a": {}}}), ("two", LATER, {"f:data": {"f:b": {}, "f:c": {}}})]
+        ("one", NOW, {"f:data": {".": {}, "f:a": {}}}),
+        ("two", LATER, {"f:data": {"f:b": {}, "f:c": {}}}),
+    ]
 
 
 def test_a_removed_field_is_nobodys_and_a_manager_without_fields_disappears() -> None:
@@ -105,7 +197,9 @@ def test_a_removed_field_is_nobodys_and_a_manager_without_fields_disappears() ->
     new["data"] = {"b": "1"}
     middle = tracked(new, "core.v1.ConfigMap", old, "two", LATER)
     assert [(entry["manager"], entry["fieldsV1"]) for entry in middle] == [
-        ("one", {"f:data": {}}), ("two", {"f:data": {"f:b": {}}})]
+        ("one", {"f:data": {}}),
+        ("two", {"f:data": {"f:b": {}}}),
+    ]
     last = copy.deepcopy(new)
     del last["data"]
     assert tracked(last, "core.v1.ConfigMap", new, "three", LATER) == []
@@ -116,9 +210,16 @@ def test_the_same_manager_keeps_one_entry() -> None:
     tracked(old, "core.v1.ConfigMap")
     new = copy.deepcopy(old)
     new["data"]["b"] = "2"
-    assert tracked(new, "core.v1.ConfigMap", old, now=LATER) == [{
-        "manager": "unknown", "operation": "Update", "apiVersion": "v1", "time": LATER, "fieldsType": "FieldsV1",
-        "fieldsV1": {"f:data": {".": {}, "f:a": {}, "f:b": {}}}}]
+    assert tracked(new, "core.v1.ConfigMap", old, now=LATER) == [
+        {
+            "manager": "unknown",
+            "operation": "Update",
+            "apiVersion": "v1",
+            "time": LATER,
+            "fieldsType": "FieldsV1",
+            "fieldsV1": {"f:data": {".": {}, "f:a": {}, "f:b": {}}},
+        }
+    ]
 
 
 def test_an_update_that_changes_nothing_keeps_every_time() -> None:

@@ -18,14 +18,28 @@ def config(kind: str = "ConfigMap", api_version: str = "v1", **more: Any) -> JSO
     return {"apiVersion": api_version, "kind": kind, "metadata": {"name": "x"}} | more
 
 
-def apply(live: JSON | None, wanted: JSON, manager: str = "one", force: bool = False, now: str = NOW, subresource: str = "",
-          ) -> JSON:
+def apply(
+    live: JSON | None,
+    wanted: JSON,
+    manager: str = "one",
+    force: bool = False,
+    now: str = NOW,
+    subresource: str = "",
+) -> JSON:
     group, _, version = wanted["apiVersion"].rpartition("/")
     schema = types.for_kind(group, version, wanted["kind"])
     assert schema is not None
     before = repr((live, wanted))
-    result = server_side_apply(live, wanted, schema, api_version=wanted["apiVersion"], manager=manager, force=force,
-                               subresource=subresource, now=now)
+    result = server_side_apply(
+        live,
+        wanted,
+        schema,
+        api_version=wanted["apiVersion"],
+        manager=manager,
+        force=force,
+        subresource=subresource,
+        now=now,
+    )
     assert repr((live, wanted)) == before
     assert conform(result, schema) == []
     complete(result, schema)
@@ -44,9 +58,16 @@ def deployment(*containers: JSON, **spec: Any) -> JSON:
 def test_apply_creates_and_owns_leaves_only() -> None:
     obj = apply(None, config(data={"k": "v"}))
     assert obj["data"] == {"k": "v"}
-    assert obj["metadata"]["managedFields"] == [{
-        "manager": "one", "operation": "Apply", "apiVersion": "v1", "time": NOW, "fieldsType": "FieldsV1",
-        "fieldsV1": {"f:data": {"f:k": {}}}}]
+    assert obj["metadata"]["managedFields"] == [
+        {
+            "manager": "one",
+            "operation": "Apply",
+            "apiVersion": "v1",
+            "time": NOW,
+            "fieldsType": "FieldsV1",
+            "fieldsV1": {"f:data": {"f:k": {}}},
+        }
+    ]
 
 
 def test_what_another_manager_applied_is_a_conflict_in_upstreams_words() -> None:
@@ -54,9 +75,17 @@ def test_what_another_manager_applied_is_a_conflict_in_upstreams_words() -> None
     with pytest.raises(ApplyConflict) as error:
         apply(live, config(data={"k": "w"}), "other")
     assert error.value.status() == {
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Conflict", "code": 409,
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "reason": "Conflict",
+        "code": 409,
         "message": 'Apply failed with 1 conflict: conflict with "golden": .data.k',
-        "details": {"causes": [{"reason": "FieldManagerConflict", "message": 'conflict with "golden"', "field": ".data.k"}]}}
+        "details": {
+            "causes": [{"reason": "FieldManagerConflict", "message": 'conflict with "golden"', "field": ".data.k"}]
+        },
+    }
 
 
 def test_force_takes_ownership() -> None:
@@ -69,20 +98,29 @@ def test_several_conflicts_are_listed_by_manager() -> None:
     live = apply(apply(None, config(data={"a": "1", "b": "1"}), "one"), config(data={"c": "1"}), "two")
     with pytest.raises(ApplyConflict) as error:
         apply(live, config(data={"a": "2", "b": "2", "c": "2"}), "three")
-    assert error.value.message == ('Apply failed with 3 conflicts: conflicts with "one":\n- .data.a\n- .data.b\n'
-                                   'conflicts with "two":\n- .data.c')
+    assert error.value.message == (
+        'Apply failed with 3 conflicts: conflicts with "one":\n- .data.a\n- .data.b\nconflicts with "two":\n- .data.c'
+    )
 
 
 def test_a_conflict_with_an_updater_names_its_version_and_subresource() -> None:
     live = apply(None, deployment({"name": "c", "image": "1"}, replicas=1))
     scaled = copy.deepcopy(live)
     scaled["spec"]["replicas"] = 5
-    track_update(live, scaled, types.find("apps.v1.Deployment"), api_version="apps/v1", manager="hpa",
-                 subresource="scale", now=LATER)
+    track_update(
+        live,
+        scaled,
+        types.find("apps.v1.Deployment"),
+        api_version="apps/v1",
+        manager="hpa",
+        subresource="scale",
+        now=LATER,
+    )
     with pytest.raises(ApplyConflict) as error:
         apply(scaled, deployment({"name": "c", "image": "1"}, replicas=1))
-    assert error.value.message == ('Apply failed with 1 conflict: conflict with "hpa" with subresource "scale" using '
-                                   "apps/v1: .spec.replicas")
+    assert error.value.message == (
+        'Apply failed with 1 conflict: conflict with "hpa" with subresource "scale" using apps/v1: .spec.replicas'
+    )
 
 
 def test_the_same_value_is_shared() -> None:
@@ -114,8 +152,10 @@ def test_what_nobody_applied_stays() -> None:
 
 def test_applying_the_same_again_changes_nothing() -> None:
     live = apply(None, deployment({"name": "c", "image": "1", "ports": [{"containerPort": 80}]}, replicas=0))
-    assert apply(live, deployment({"name": "c", "image": "1", "ports": [{"containerPort": 80}]}, replicas=0),
-                 now=LATER) == live
+    assert (
+        apply(live, deployment({"name": "c", "image": "1", "ports": [{"containerPort": 80}]}, replicas=0), now=LATER)
+        == live
+    )
 
 
 def test_keyed_lists_merge_and_lose_what_is_no_longer_applied() -> None:
@@ -125,7 +165,9 @@ def test_keyed_lists_merge_and_lose_what_is_no_longer_applied() -> None:
     track_update(live, added, types.find("apps.v1.Deployment"), api_version="apps/v1", manager="injector", now=LATER)
     obj = apply(added, deployment({"name": "b", "image": "2"}))
     assert [(item["name"], item["image"]) for item in obj["spec"]["template"]["spec"]["containers"]] == [
-        ("sidecar", "s"), ("b", "2")]
+        ("sidecar", "s"),
+        ("b", "2"),
+    ]
 
 
 def test_ports_without_protocol_are_tcp() -> None:
@@ -170,8 +212,10 @@ def test_status_is_applied_apart() -> None:
 def test_an_object_nobody_tracked_gets_a_first_manager() -> None:
     live = config(data={"a": "1", "b": "2"})
     obj = apply(live, config(data={"a": "1"}))
-    assert owned(obj) == {"one": {"f:data": {"f:a": {}}},
-                          "before-first-apply": {"f:data": {".": {}, "f:a": {}, "f:b": {}}}}
+    assert owned(obj) == {
+        "one": {"f:data": {"f:a": {}}},
+        "before-first-apply": {"f:data": {".": {}, "f:a": {}, "f:b": {}}},
+    }
     with pytest.raises(ApplyConflict, match='conflict with "before-first-apply" using v1: .data.a'):
         apply(live, config(data={"a": "9"}))
 
@@ -183,7 +227,9 @@ def client_side_applied() -> JSON:
     said = orjson.dumps(config(data={"k": "v"})).decode()
     live = config(data={"k": "v", "other": "o"})
     live["metadata"] |= {"annotations": {LAST: said}, "uid": "u"}
-    track_update(None, live, types.find("core.v1.ConfigMap"), api_version="v1", manager="kubectl-client-side-apply", now=NOW)
+    track_update(
+        None, live, types.find("core.v1.ConfigMap"), api_version="v1", manager="kubectl-client-side-apply", now=NOW
+    )
     return live
 
 
@@ -201,13 +247,23 @@ def test_but_not_over_fields_it_never_applied() -> None:
         apply(client_side_applied(), config(data={"k": "w", "other": "mine"}), "somebody")
 
 
-@pytest.mark.parametrize(("wanted", "error", "words"), [
-    (config(metadata={"name": "x", "managedFields": [{}]}), BadRequest, "metadata.managedFields must be nil"),
-    (config(dataa={}), PlainInternal, "failed to create typed patch object (/x; v1, Kind=ConfigMap): "
-                                      ".dataa: field not declared in schema"),
-    (config(data={"k": 5}), PlainInternal, "failed to create typed patch object (/x; v1, Kind=ConfigMap): json: cannot "
-                                           "unmarshal number into Go struct field ConfigMap.data of type string"),
-])
+@pytest.mark.parametrize(
+    ("wanted", "error", "words"),
+    [
+        (config(metadata={"name": "x", "managedFields": [{}]}), BadRequest, "metadata.managedFields must be nil"),
+        (
+            config(dataa={}),
+            PlainInternal,
+            "failed to create typed patch object (/x; v1, Kind=ConfigMap): .dataa: field not declared in schema",
+        ),
+        (
+            config(data={"k": 5}),
+            PlainInternal,
+            "failed to create typed patch object (/x; v1, Kind=ConfigMap): json: cannot "
+            "unmarshal number into Go struct field ConfigMap.data of type string",
+        ),
+    ],
+)
 def test_a_configuration_that_is_none_is_refused(wanted: JSON, error: type[Exception], words: str) -> None:
     with pytest.raises(error) as raised:
         apply(None, wanted)
@@ -216,21 +272,27 @@ def test_a_configuration_that_is_none_is_refused(wanted: JSON, error: type[Excep
 
 def test_another_kind_is_refused() -> None:
     with pytest.raises(BadRequest, match="invalid object type: v1, Kind=Secret"):
-        server_side_apply(None, config("Secret"), types.find("core.v1.ConfigMap"), api_version="v1", manager="m",
-                          force=False, now=NOW)
+        server_side_apply(
+            None, config("Secret"), types.find("core.v1.ConfigMap"), api_version="v1", manager="m", force=False, now=NOW
+        )
 
 
 def test_a_list_element_without_its_key_or_twice_is_refused() -> None:
-    with pytest.raises(PlainInternal, match='omits all key fields'):
+    with pytest.raises(PlainInternal, match="omits all key fields"):
         apply(apply(None, deployment({"name": "a"})), deployment({"image": "x"}))
     with pytest.raises(PlainInternal, match=r'duplicate entries for key \[name="a"\]'):
         apply(apply(None, deployment({"name": "a"})), deployment({"name": "a"}, {"name": "a"}))
 
 
 def test_a_body_may_be_yaml_or_json() -> None:
-    assert read_config(b"apiVersion: v1\nkind: ConfigMap\n", "ConfigMap")[0] == {"apiVersion": "v1", "kind": "ConfigMap"}
+    assert read_config(b"apiVersion: v1\nkind: ConfigMap\n", "ConfigMap")[0] == {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+    }
     assert read_config(b'{"apiVersion":"v1","a":1,"a":2}', "ConfigMap") == (
-        {"apiVersion": "v1", "a": 2}, ['line 1: key "a" already set in map'])
+        {"apiVersion": "v1", "a": 2},
+        ['line 1: key "a" already set in map'],
+    )
     with pytest.raises(BadRequest, match="error decoding YAML"):
         read_config(b"a: b: c", "ConfigMap")
     with pytest.raises(BadRequest, match="error decoding YAML"):

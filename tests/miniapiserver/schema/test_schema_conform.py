@@ -27,23 +27,51 @@ def test_names_are_case_sensitive() -> None:
     assert conform(pod(Containers=[]), POD) == ['unknown field "spec.Containers"']
 
 
-@pytest.mark.parametrize(("obj", "words"), [
-    (pod(containers="x"), "json: cannot unmarshal string into Go struct field PodSpec.spec.containers of type []v1.Container"),
-    (pod(containers=["x"]), "json: cannot unmarshal string into Go struct field PodSpec.spec.containers of type v1.Container"),
-    ({"metadata": {"name": 5}}, "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.name of type string"),
-    ({"metadata": {"labels": {"a": True}}},
-     "json: cannot unmarshal bool into Go struct field ObjectMeta.metadata.labels of type string"),
-    (pod(restartPolicy=[]),
-     "json: cannot unmarshal array into Go struct field PodSpec.spec.restartPolicy of type v1.RestartPolicy"),
-    (pod(priority=99999999999),
-     "json: cannot unmarshal number 99999999999 into Go struct field PodSpec.spec.priority of type int32"),
-    (pod(priority=1.5), "json: cannot unmarshal number 1.5 into Go struct field PodSpec.spec.priority of type int32"),
-    (pod(hostNetwork="yes"), "json: cannot unmarshal string into Go struct field PodSpec.spec.hostNetwork of type bool"),
-    ({"metadata": {"creationTimestamp": "soon"}},
-     'parsing time "soon" as "2006-01-02T15:04:05Z07:00": cannot parse "soon" as "2006"'),
-    (pod(containers=[{"resources": {"limits": {"cpu": "one"}}}]),
-     "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"),
-])
+@pytest.mark.parametrize(
+    ("obj", "words"),
+    [
+        (
+            pod(containers="x"),
+            "json: cannot unmarshal string into Go struct field PodSpec.spec.containers of type []v1.Container",
+        ),
+        (
+            pod(containers=["x"]),
+            "json: cannot unmarshal string into Go struct field PodSpec.spec.containers of type v1.Container",
+        ),
+        (
+            {"metadata": {"name": 5}},
+            "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.name of type string",
+        ),
+        (
+            {"metadata": {"labels": {"a": True}}},
+            "json: cannot unmarshal bool into Go struct field ObjectMeta.metadata.labels of type string",
+        ),
+        (
+            pod(restartPolicy=[]),
+            "json: cannot unmarshal array into Go struct field PodSpec.spec.restartPolicy of type v1.RestartPolicy",
+        ),
+        (
+            pod(priority=99999999999),
+            "json: cannot unmarshal number 99999999999 into Go struct field PodSpec.spec.priority of type int32",
+        ),
+        (
+            pod(priority=1.5),
+            "json: cannot unmarshal number 1.5 into Go struct field PodSpec.spec.priority of type int32",
+        ),
+        (
+            pod(hostNetwork="yes"),
+            "json: cannot unmarshal string into Go struct field PodSpec.spec.hostNetwork of type bool",
+        ),
+        (
+            {"metadata": {"creationTimestamp": "soon"}},
+            'parsing time "soon" as "2006-01-02T15:04:05Z07:00": cannot parse "soon" as "2006"',
+        ),
+        (
+            pod(containers=[{"resources": {"limits": {"cpu": "one"}}}]),
+            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+        ),
+    ],
+)
 def test_a_value_of_the_wrong_type_is_refused_in_upstreams_words(obj: JSON, words: str) -> None:
     with pytest.raises(Mismatch) as error:
         conform(obj, POD)
@@ -63,8 +91,13 @@ def test_null_means_absent() -> None:
 
 
 def test_empty_values_that_go_omits_are_dropped_and_pointers_are_kept() -> None:
-    obj = pod(containers=[{"name": "c", "command": [], "image": "", "stdin": False}], hostNetwork=False,
-              terminationGracePeriodSeconds=0, securityContext={}, nodeSelector={})
+    obj = pod(
+        containers=[{"name": "c", "command": [], "image": "", "stdin": False}],
+        hostNetwork=False,
+        terminationGracePeriodSeconds=0,
+        securityContext={},
+        nodeSelector={},
+    )
     conform(obj, POD)
     assert obj["spec"] == {"containers": [{"name": "c"}], "terminationGracePeriodSeconds": 0, "securityContext": {}}
 
@@ -76,11 +109,15 @@ def test_an_empty_list_that_is_always_printed_reads_back_as_null() -> None:
 
 
 def test_quantities_and_times_become_canonical() -> None:
-    obj = pod(containers=[{"name": "c", "resources": {"limits": {"cpu": 1, "memory": "1024Mi"}, "requests": {"cpu": "0.5"}}}])
+    obj = pod(
+        containers=[{"name": "c", "resources": {"limits": {"cpu": 1, "memory": "1024Mi"}, "requests": {"cpu": "0.5"}}}]
+    )
     obj["metadata"]["deletionTimestamp"] = "2024-01-01T02:00:00+02:00"
     conform(obj, POD)
-    assert obj["spec"]["containers"][0]["resources"] == {"limits": {"cpu": "1", "memory": "1Gi"},
-                                                         "requests": {"cpu": "500m"}}
+    assert obj["spec"]["containers"][0]["resources"] == {
+        "limits": {"cpu": "1", "memory": "1Gi"},
+        "requests": {"cpu": "500m"},
+    }
     assert obj["metadata"]["deletionTimestamp"] == "2024-01-01T00:00:00Z"
 
 
@@ -98,11 +135,34 @@ def test_whole_floats_are_integers() -> None:
 
 
 def test_recursive_schemas_are_followed() -> None:
-    crd = {"spec": {"versions": [{"name": "v1", "schema": {"openAPIV3Schema": {"properties": {
-        "spec": {"properties": {"x": {"typ": "string", "items": {"type": "string"}, "additionalProperties": False,
-                                      "default": {"any": ["thing"]}}}}}}}}]}}
+    crd = {
+        "spec": {
+            "versions": [
+                {
+                    "name": "v1",
+                    "schema": {
+                        "openAPIV3Schema": {
+                            "properties": {
+                                "spec": {
+                                    "properties": {
+                                        "x": {
+                                            "typ": "string",
+                                            "items": {"type": "string"},
+                                            "additionalProperties": False,
+                                            "default": {"any": ["thing"]},
+                                        }
+                                    }
+                                }
+                            }
+                        }
+                    },
+                }
+            ]
+        }
+    }
     assert conform(crd, types.find("apiextensions.v1.CustomResourceDefinition")) == [
-        'unknown field "spec.versions[0].schema.openAPIV3Schema.properties.spec.properties.x.typ"']
+        'unknown field "spec.versions[0].schema.openAPIV3Schema.properties.spec.properties.x.typ"'
+    ]
 
 
 def test_types_without_schema_keep_everything() -> None:
@@ -120,9 +180,14 @@ def test_complete_adds_what_go_always_prints() -> None:
     deployment: JSON = {"metadata": {"name": "d"}, "spec": {"template": {"spec": {"containers": [{"name": "c"}]}}}}
     complete(deployment, types.find("apps.v1.Deployment"))
     assert deployment == {
-        "metadata": {"name": "d"}, "status": {},
-        "spec": {"selector": None, "strategy": {}, "template": {
-            "metadata": {}, "spec": {"containers": [{"name": "c", "resources": {}}]}}}}
+        "metadata": {"name": "d"},
+        "status": {},
+        "spec": {
+            "selector": None,
+            "strategy": {},
+            "template": {"metadata": {}, "spec": {"containers": [{"name": "c", "resources": {}}]}},
+        },
+    }
 
 
 def test_complete_of_a_node_prints_its_empty_info() -> None:
@@ -136,15 +201,19 @@ def test_complete_of_a_node_prints_its_empty_info() -> None:
 def test_complete_twice_is_complete_once() -> None:
     once: JSON = {"metadata": {"name": "d"}}
     complete(once, types.find("batch.v1.CronJob"))
-    twice = {key: value for key, value in once.items()}
+    twice = dict(once.items())
     complete(twice, types.find("batch.v1.CronJob"))
     assert once == twice
 
 
-json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
-                           lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-                               st.sampled_from([*POD.fields, "containers", "name", "labels", "x"]), inner, max_size=4),
-                           max_leaves=12)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from([*POD.fields, "containers", "name", "labels", "x"]), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
 
 
 @given(st.dictionaries(st.sampled_from([*POD.fields, "x"]), json_values))

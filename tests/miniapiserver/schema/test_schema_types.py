@@ -78,7 +78,9 @@ def test_a_crd_adds_and_removes_a_type() -> None:
 
 
 def test_opening_the_table_loads_no_type_that_is_not_asked_for() -> None:
-    code = ("from miniapiserver.schema import types; types.for_kind('', 'v1', 'ConfigMap');"
-            "print(types._load.cache_info().currsize)")
+    code = (
+        "from miniapiserver.schema import types; types.for_kind('', 'v1', 'ConfigMap');"
+        "print(types._load.cache_info().currsize)"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(result.stdout) < 5
