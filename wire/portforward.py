@@ -181,6 +181,7 @@ class WebSocketPortForward:
         self._dial = dial
         self._describe = describe
         self._pods: dict[int, Stream] = {}
+        self._dialed = [asyncio.Event() for _ in ports]
         self.closed = asyncio.Event()
 
     async def run(self) -> None:
@@ -205,6 +206,8 @@ class WebSocketPortForward:
         except Exception as reason:
             self._send(2 * index + 1, self._describe(port, reason).encode())
             return
+        finally:
+            self._dialed[index].set()
         try:
             while chunk := await pod.read(65536):
                 self._send(2 * index, chunk)
@@ -224,7 +227,10 @@ class WebSocketPortForward:
             pod.abort()
 
     async def _to_pod(self, channel: int, data: bytes) -> None:
-        pod = self._pods.get(channel // 2) if channel % 2 == 0 else None
+        if channel % 2 or channel // 2 >= len(self._ports):
+            return
+        await self._dialed[channel // 2].wait()  # a client may speak before the pod's connection stands
+        pod = self._pods.get(channel // 2)
         if pod is not None:
             pod.write(data)
             with contextlib.suppress(ConnectionLost):
