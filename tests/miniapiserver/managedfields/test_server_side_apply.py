@@ -216,7 +216,7 @@ def test_an_object_nobody_tracked_gets_a_first_manager() -> None:
         "one": {"f:data": {"f:a": {}}},
         "before-first-apply": {"f:data": {".": {}, "f:a": {}, "f:b": {}}},
     }
-    with pytest.raises(ApplyConflict, match='conflict with "before-first-apply" using v1: .data.a'):
+    with pytest.raises(ApplyConflict, match=r'conflict with "before-first-apply" using v1: \.data\.a'):
         apply(live, config(data={"a": "9"}))
 
 
