@@ -61,6 +61,7 @@ class SpdyStream:
         self.session = session
         self.id = stream_id
         self.headers = headers
+        self.is_replied = False
         self.was_reset = False
         self.broken = asyncio.Event()  # set by a reset and by the end of the session, not by FIN
         self._chunks: deque[bytes] = deque()
@@ -171,11 +172,12 @@ class SpdySession:
         except TimeoutError:
             stream.reset()
             raise WireError(f"timed out waiting for the reply to stream {stream.id}") from None
+        # What came behind the reply, even the end of everything, is the reader's business.
+        if stream.is_replied:
+            return stream
         if stream.was_reset:
             raise WireError("Stream reset")
-        if self.ended.is_set():
-            raise ConnectionLost("the SPDY session ended while a stream was opened")
-        return stream
+        raise ConnectionLost("the SPDY session ended while a stream was opened")
 
     # The reader
 
@@ -239,13 +241,14 @@ class SpdySession:
         # At once: what the peer sends before the reply, Go's end would drop.
         self._connection.reply(stream_id)
         stream = self._streams[stream_id] = SpdyStream(self, stream_id, headers)
-        stream._replied.set_result(None)
+        stream.is_replied = True
         if fin:
             stream._end()
         self._accepted.put_nowait(stream)
 
     def _on_replied(self, stream_id: int, fin: bool) -> None:
         if stream := self._streams.get(stream_id):
+            stream.is_replied = True
             if not stream._replied.done():
                 stream._replied.set_result(None)
             if fin:
