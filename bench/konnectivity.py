@@ -108,7 +108,10 @@ def print_table(table: dict[str, Results]) -> None:
     width = max(map(len, figures)) + 2
     print(" " * width + "".join(f"{name:>19}" for name in table))
     for figure in figures:
-        cells = (f"{statistics.median(results[figure]):19.2f}" if figure in results else " " * 18 + "-" for results in table.values())
+        cells = (
+            f"{statistics.median(results[figure]):19.2f}" if figure in results else " " * 18 + "-"
+            for results in table.values()
+        )
         print(f"{figure:<{width}}" + "".join(cells))
 
 
@@ -122,7 +125,9 @@ def print_verdict(table: dict[str, Results]) -> None:
             continue
         ratio = statistics.median(table["ours"][figure]) / max(statistics.median(table["upstream"][figure]), 1e-9)
         kept = ratio >= bound if more_is_better else ratio <= bound
-        print(f"  {figure:<24}{ratio:7.2f}   wanted {'>=' if more_is_better else '<='} {bound:g}: {'yes' if kept else 'NO'}")
+        print(
+            f"  {figure:<24}{ratio:7.2f}   wanted {'>=' if more_is_better else '<='} {bound:g}: {'yes' if kept else 'NO'}"
+        )
 
 
 def main() -> None:

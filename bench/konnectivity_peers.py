@@ -6,6 +6,7 @@ give a `Way` through it, and end exactly those processes. Neighbours: `konnectiv
 
 import contextlib
 import getpass
+import itertools
 import os
 import shutil
 import signal
@@ -14,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import trustme
@@ -24,28 +24,27 @@ from bench.konnectivity_load import TIMEOUT, Targets, Way
 BINARIES = "KONNECTIVITY_UPSTREAM_BIN"  # folder with upstream's proxy-server and proxy-agent
 
 
-@dataclass(frozen=True)
-class Files:
-    folder: Path
-
-    def __getattr__(self, name: str) -> str:
-        return str(self.folder / name.replace("_", "-"))
-
-
 def write_certificates(folder: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "ca.crt"))
-    for name, leaf in (("server", authority.issue_cert("127.0.0.1", "localhost")), ("agent", authority.issue_cert("agent"))):
+    for name, names in (("server", ("127.0.0.1", "localhost")), ("agent", ("agent",))):
+        leaf = authority.issue_cert(*names)
         leaf.private_key_pem.write_to_path(str(folder / f"{name}.key"))
         (folder / f"{name}.crt").write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
 
 
-def free_port() -> int:
-    # Upstream insists on ports in 1024..49151, so the kernel's choice (above that) will not do.
-    for port in range(20000 + os.getpid() % 20000, 49000):
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-    raise OSError("no free port")
+def free_ports(count: int) -> int:
+    """The first of `count` free ports in a row. Upstream insists on 1024..49151, so port 0 will not do."""
+    start = 20000 + (os.getpid() * 37 + next(_turn) * 101) % 20000
+    for first in range(start, 49000, count):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            for port in range(first, first + count):
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            return first
+    raise OSError("no free ports")
+
+
+_turn = itertools.count()
 
 
 def server_command(upstream: str) -> list[str]:
@@ -100,7 +99,7 @@ def connect_through(path: str, host: str, port: int) -> socket.socket:
 @contextlib.contextmanager
 def konnectivity(name: str, folder: Path, targets: Targets, server_bin: str, agent_bin: str) -> Iterator[Way]:
     """A server and an agent; a folder of upstream binaries for either, or "" for ours."""
-    files, port, health = Files(folder), free_port(), 0
+    port = free_ports(5)
     front = str(folder / f"{name.replace(' ', '-')}.sock")
     server = [
         *server_command(server_bin), "--mode=http-connect", f"--uds-name={front}", "--server-port=0",
@@ -113,7 +112,6 @@ def konnectivity(name: str, folder: Path, targets: Targets, server_bin: str, age
         f"--ca-cert={folder}/ca.crt", f"--agent-cert={folder}/agent.crt", f"--agent-key={folder}/agent.key",
         "--health-server-host=127.0.0.1", f"--health-server-port={port + 3}", f"--admin-server-port={port + 4}", "--v=0",
     ]  # fmt: skip
-    del files, health
     with (
         running(server, folder / f"{name}-server.log") as one,
         running(agent, folder / f"{name}-agent.log") as other,
@@ -146,9 +144,9 @@ def openssh(folder: Path, targets: Targets) -> Iterator[Way]:
     for key in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / f"ssh-{key}"], check=True)
     (folder / "authorized").write_bytes((folder / "ssh-user.pub").read_bytes())
-    port = free_port()
+    port = free_ports(1 + len(targets.ports))
     Path("/run/sshd").mkdir(exist_ok=True)
-    local = {name: free_port_above(port, index) for index, name in enumerate(targets.ports)}
+    local = {name: port + index for index, name in enumerate(targets.ports, 1)}
     server = [
         sshd, "-D", "-e", "-f", "/dev/null", "-p", str(port), "-o", "ListenAddress=127.0.0.1", "-h", str(folder / "ssh-host"),
         "-o", f"AuthorizedKeysFile={folder / 'authorized'}", "-o", "StrictModes=no", "-o", "UsePAM=no",
@@ -170,13 +168,6 @@ def openssh(folder: Path, targets: Targets) -> Iterator[Way]:
             )
             wait_until_it_carries(way)
             yield way
-
-
-def free_port_above(port: int, index: int) -> int:
-    for candidate in range(port + 10 + index * 3, 49100):
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", candidate)):
-            return candidate
-    raise OSError("no free port")
 
 
 def descendants(pid: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 Job: move bytes between a transport and a GRPCConnection, hand events to whoever owns the call, keep the connection
 alive and notice when it is not. Neighbours: `link` (an agent's Connect call), `server.frontends.proxyservice` (Proxy
-calls). Rule: nothing here waits; writing is batched once per turn of the event loop, and `is_congested` says when to
+calls). Rule: nothing here waits; what one arrival causes is written at once behind it, and `is_congested` says when to
 stop asking for more.
 """
 
@@ -59,7 +59,7 @@ class GRPCLink(asyncio.Protocol):
         self._open_call = open_call
         self._loop = asyncio.get_running_loop()
         self._is_paused = False
-        self._flush_due = False
+        self._is_dispatching = False
         self._last_heard = self._loop.time()
         self._reason = "closed by the peer"
 
@@ -89,14 +89,15 @@ class GRPCLink(asyncio.Protocol):
         self._last_heard = self._loop.time()
         try:
             events = self.connection.receive(data)
-            self.flush()  # what the peer's new windows let out comes before what the events add
+            self._is_dispatching = True
             for event in events:
                 self._dispatch(event)
         except PeerProtocolError as error:
             _log.warning("peer.broken peer=%s reason=%r", self.peername, str(error))
             self.close(str(error))
-            return
-        self.flush()
+        finally:
+            self._is_dispatching = False
+            self.flush()
 
     def eof_received(self) -> bool:
         return False
@@ -180,12 +181,11 @@ class GRPCLink(asyncio.Protocol):
         self.flush_soon()
 
     def flush_soon(self) -> None:
-        if not self._flush_due:
-            self._flush_due = True
-            self._loop.call_soon(self.flush)
+        """Now, or behind the events being dispatched. Not `call_soon`: another turn of the loop is another epoll."""
+        if not self._is_dispatching:
+            self.flush()
 
     def flush(self) -> None:
-        self._flush_due = False
         if self.connection.has_output and not self.transport.is_closing():
             self.transport.writelines(self.connection.take_output())
 

@@ -200,6 +200,7 @@ class TunnelLink:
         self.legs: dict[int, LinkLeg] = {}
         self.stalled = 0  # connections closed because a foreign peer flooded them
         self.count_packet = count_packet
+        self.on_idle: Callable[[], None] = lambda: None  # called whenever the last leg has left
         self._on_event = on_event
         self._on_lost = on_lost
         self._queue: deque[LinkLeg] = deque()
@@ -368,6 +369,8 @@ class TunnelLink:
     def forget(self, leg: LinkLeg) -> Leg:
         self.legs.pop(leg.connect_id, None)
         self.release(leg)
+        if not self.legs:
+            self.on_idle()
         return leg.detach()
 
     def drop(self, reason: str) -> None:

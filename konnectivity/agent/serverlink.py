@@ -148,8 +148,10 @@ class ServerLink:
             self.grpc.close()
         return self.grpc.closed.result()
 
-    def drain(self) -> None:
+    def drain(self, on_idle: Callable[[], None]) -> None:
+        """Tell the server to prefer others; `on_idle` whenever no connection is left."""
         if self.link is not None:
+            self.link.on_idle = on_idle
             self._tunnel.drain()
             self.link.send_packets()
 

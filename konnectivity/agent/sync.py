@@ -11,6 +11,7 @@ only failures and duplicates wait.
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import random
@@ -143,8 +144,11 @@ class Sync:
         """Tell every server, make no new links, and wait until connections have ended, at most `timeout`."""
         self.is_draining = True
         self._changed.set()
+        quiet = asyncio.Event()
         for link in self.links.values():
-            link.drain()
-        deadline = asyncio.get_running_loop().time() + timeout
-        while self.connections and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.05)
+            link.drain(quiet.set)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self.connections:
+                    quiet.clear()
+                    await quiet.wait()

@@ -7,7 +7,7 @@ other frames to h2. Rule: no state but the unfinished frame.
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from wire.errors import PeerProtocolError
 
@@ -22,8 +22,7 @@ _HEAD = struct.Struct(">HBBBI")
 _GOAWAY = struct.Struct(">II")
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):  # no dataclass: made for every few KiB, and three times as cheap
     """`raw` is the frame with its head; `payload` the bytes behind it."""
 
     type: int

@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable
 from typing import Protocol
 
+from konnectivity.deadlines import Deadlines
 from konnectivity.dialerrors import VIA, from_wire
 from konnectivity.link import LinkLeg, TunnelLink
 from konnectivity.protocol.tunnel import DialFailed, Dialled, Draining, Event, ServerTunnel
@@ -99,15 +100,13 @@ class Dial:
         self._tried: list[Backend] = []
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
-        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def age(self) -> float:
         return self._loop.time() - self._started
 
     def start(self) -> None:
-        if self._desk.timeout > 0:
-            self._timer = self._loop.call_later(self._desk.timeout, self._on_timeout)
+        self._desk.deadlines.add(self)
         self._ask_next("No agent available")
 
     def cancel(self) -> None:
@@ -139,11 +138,11 @@ class Dial:
         self._desk.count_failure("backend_close")
         self._ask_next(f"agent lost while dialling: {reason}")
 
-    def _on_timeout(self) -> None:
+    def on_timeout(self) -> None:
         if self._backend is not None:
             self._backend.cancel(self)
-        error = DialTimeout(self.address, VIA, f"no answer from the agent within {self._desk.timeout:g} s (timeout)")
-        self._fail(error, "backend_dial_timeout")
+        reason = f"no answer from the agent within {self._desk.deadlines.timeout:g} s (timeout)"
+        self._fail(DialTimeout(self.address, VIA, reason), "backend_dial_timeout")
 
     def _fail(self, error: DialError, reason: str) -> None:
         if self._end():
@@ -152,8 +151,7 @@ class Dial:
 
     def _end(self) -> bool:
         """Whether this is the one end."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._desk.deadlines.discard(self)
         is_first, self.is_over = not self.is_over, True
         return is_first
 
@@ -170,7 +168,7 @@ class DialDesk:
         count_failure: Callable[[str], None],
     ) -> None:
         self.backends = backends
-        self.timeout = timeout
+        self.deadlines: Deadlines[Dial] = Deadlines(timeout, Dial.on_timeout)
         self.observe = observe
         self.count_failure = count_failure
         self._source = source

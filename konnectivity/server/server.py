@@ -12,13 +12,13 @@ from types import TracebackType
 from typing import Self
 
 from konnectivity.health import health_handler
-from konnectivity.listener import bind_tcp, listen_unix, serve_tls
+from konnectivity.listener import Factory, bind_tcp, listen_unix, serve_tls
 from konnectivity.server.agentservice import AgentService
 from konnectivity.server.authentication import TOKEN_REVIEWS, Authenticate, TokenAuthentication, allow_all
 from konnectivity.server.backends import Backends
 from konnectivity.server.config import Config, new_server_id
 from konnectivity.server.dials import Backend, DialDesk
-from konnectivity.server.frontends.httpconnect import ConnectFront, abort_all
+from konnectivity.server.frontends.httpconnect import ConnectService
 from konnectivity.server.frontends.proxyservice import ProxyService
 from konnectivity.server.leases import LeaseKeeper
 from konnectivity.server.metrics import Metrics
@@ -37,8 +37,8 @@ class Server:
         self.server_id = config.server_id or new_server_id()
         self.metrics = Metrics()
         self.backends: Backends[Backend] = Backends(config.proxy_strategies, random.SystemRandom())
-        self.fronts: set[ConnectFront] = set()
         self.front_port = self.agent_port = self.health_port = self.admin_port = 0
+        self._ended = asyncio.Event()
         self._scope = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -76,9 +76,11 @@ class Server:
             group,
         )
         count_packet = self.metrics.packets.add
-        self.proxy = ProxyService(desk, self.metrics.connection_seconds.observe, count_packet)
+        self.connect = ConnectService(desk, self._on_ended)
+        self._scope.callback(desk.deadlines.stop)
+        self.proxy = ProxyService(desk, self._on_ended, count_packet)
         self._scope.callback(self._end_connections)
-        tasks = await self._listen(group, desk)
+        tasks = await self._listen(group)
         if client is not None and config.enable_lease_controller:
             keeper = LeaseKeeper(client, self.server_id, config.lease_namespace, config.lease_label, self.metrics)
             tasks.append(group.create_task(keeper.run(), name="lease"))
@@ -107,7 +109,7 @@ class Server:
             self.config.authentication_audience,
         )
 
-    async def _listen(self, group: asyncio.TaskGroup, desk: DialDesk) -> list[asyncio.Task[None]]:
+    async def _listen(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         config = self.config
         tasks = []
         agents = bind_tcp(config.agent_bind_address, config.agent_port)
@@ -123,11 +125,7 @@ class Server:
         _ = agent_tls.context  # unreadable files are an error now, not at the first handshake
         tasks.append(group.create_task(serve_tls(agents, agent_tls, self.agents), name="agent port"))
         http = config.mode == "http-connect"
-
-        def connect_front() -> ConnectFront:
-            return ConnectFront(desk, self.fronts, self.metrics.connection_seconds.observe)
-
-        factory = connect_front if http else self.proxy
+        factory: Factory = self.connect if http else self.proxy
         if config.uds_name:
             front = listen_unix(config.uds_name, factory, config.delete_existing_uds_file)
             await self._scope.enter_async_context(front)
@@ -164,22 +162,28 @@ class Server:
         return self.metrics.text(self.backends, self.count_fronts)
 
     def count_fronts(self) -> dict[str, int]:
-        return {"http-connect": len(self.fronts), "grpc": len(self.proxy.fronts)}
+        return {"http-connect": len(self.connect.fronts), "grpc": len(self.proxy.fronts)}
 
     @property
     def open_connections(self) -> int:
-        return len(self.fronts) + len(self.proxy.fronts)
+        return len(self.connect.fronts) + len(self.proxy.fronts)
 
     async def drain(self, timeout: float) -> None:
         """Take no new agents' calls and wait until connections have ended, at most `timeout`."""
-        deadline = asyncio.get_running_loop().time() + timeout
         for link in self.agents.links:
             link.connection.go_away()
             link.flush()
-        while self.open_connections and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.05)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self.open_connections:
+                    self._ended.clear()
+                    await self._ended.wait()
+
+    def _on_ended(self, lived: float) -> None:
+        self.metrics.connection_seconds.observe(lived)
+        self._ended.set()
 
     def _end_connections(self) -> None:
-        abort_all(self.fronts)
+        self.connect.close("server is stopping")
         self.proxy.close("server is stopping")
         self.agents.close("server is stopping")

@@ -9,13 +9,13 @@ half-closed one is looked at again until the connection ends, so that a client t
 """
 
 import asyncio
-import contextlib
 import logging
 import select
 import socket
 from collections.abc import Callable
 from enum import Enum, auto
 
+from konnectivity.deadlines import Deadlines
 from konnectivity.dialerrors import reason_text, status_of, type_name
 from konnectivity.greeting import Greeting
 from konnectivity.legs import NOBODY, SocketLeg, join
@@ -39,20 +39,37 @@ class State(Enum):
     ENDED = auto()
 
 
-class ConnectFront(SocketLeg):
-    """One client of the CONNECT port. `fronts` is the set of the live ones."""
+class ConnectService:
+    """Everything behind the CONNECT front."""
 
-    def __init__(self, desk: DialDesk, fronts: "set[ConnectFront]", on_ended: Callable[[float], None]) -> None:
+    def __init__(self, desk: DialDesk, on_ended: Callable[[float], None]) -> None:
+        self.desk = desk
+        self.on_ended = on_ended
+        self.fronts: set[ConnectFront] = set()
+        self.heads: Deadlines[ConnectFront] = Deadlines(HEAD_TIMEOUT, ConnectFront.on_head_timeout)
+
+    def __call__(self) -> "ConnectFront":
+        return ConnectFront(self)
+
+    def close(self, reason: str) -> None:
+        """The server ends: every client sees its connection end now."""
+        self.heads.stop()
+        for front in list(self.fronts):
+            front.abort(reason)
+
+
+class ConnectFront(SocketLeg):
+    """One client of the CONNECT port."""
+
+    def __init__(self, service: ConnectService) -> None:
         super().__init__()
         self.state = State.READING_HEAD
         self.address = ""
-        self._desk = desk
-        self._fronts = fronts
-        self._on_ended = on_ended
+        self._service = service
         self._received = bytearray()
         self._dial: Dial | None = None
         self._greeting: Greeting | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._hangup_timer: asyncio.TimerHandle | None = None
         self._established = 0.0
 
     def __repr__(self) -> str:
@@ -62,8 +79,8 @@ class ConnectFront(SocketLeg):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._fronts.add(self)
-        self._timer = asyncio.get_running_loop().call_later(HEAD_TIMEOUT, self._on_head_timeout)
+        self._service.fronts.add(self)
+        self._service.heads.add(self)
 
     def data_received(self, data: bytes) -> None:
         if self.state is State.RELAYING:
@@ -98,15 +115,16 @@ class ConnectFront(SocketLeg):
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
-        self._fronts.discard(self)
-        if self._timer is not None:
-            self._timer.cancel()
+        self._service.fronts.discard(self)
+        self._service.heads.discard(self)
+        if self._hangup_timer is not None:
+            self._hangup_timer.cancel()
         if self._greeting is not None:
             self._greeting.discard()
         if self.state is State.DIALLING and self._dial is not None:
             self._dial.cancel()
         if self.state is State.RELAYING:
-            self._on_ended(asyncio.get_running_loop().time() - self._established)
+            self._service.on_ended(asyncio.get_running_loop().time() - self._established)
         self.state = State.ENDED
 
     # ------------------------------------------------------------ request and answer
@@ -120,12 +138,11 @@ class ConnectFront(SocketLeg):
             return
         if request is None:
             return
-        if self._timer is not None:
-            self._timer.cancel()
+        self._service.heads.discard(self)
         self._received = bytearray(request.early)
         self.address = request.address
         self.state = State.DIALLING
-        dial = self._desk.dial(request.address, self)
+        dial = self._service.desk.dial(request.address, self)
         if self.state is State.DIALLING:
             self._dial = dial
 
@@ -133,9 +150,8 @@ class ConnectFront(SocketLeg):
         loop = asyncio.get_running_loop()
         self.state, self._dial, self._established = State.RELAYING, None, loop.time()
         self.transport.write(ESTABLISHED)
-        if leg_is_lost := self.is_closing:
+        if self.is_closing:
             leg.close()
-        if leg_is_lost:
             return
         join(self, leg)
         if self._received:
@@ -162,7 +178,7 @@ class ConnectFront(SocketLeg):
             self.transport.write(answer)
             self.close()
 
-    def _on_head_timeout(self) -> None:
+    def on_head_timeout(self) -> None:
         if self.state is State.READING_HEAD:
             _log.info("connect.refused reason='no request head within %d s'", HEAD_TIMEOUT)
             self.close()
@@ -206,9 +222,9 @@ class ConnectFront(SocketLeg):
         return any(mask & (select.POLLHUP | select.POLLERR) for _, mask in poll.poll(0))
 
     def _watch_for_hangup(self, delay: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(delay, self._look_for_hangup, delay)
+        if self._hangup_timer is not None:
+            self._hangup_timer.cancel()
+        self._hangup_timer = asyncio.get_running_loop().call_later(delay, self._look_for_hangup, delay)
 
     def _look_for_hangup(self, delay: float) -> None:
         if self.state is State.ENDED or self.is_closing:
@@ -220,9 +236,3 @@ class ConnectFront(SocketLeg):
         peer.close()
         self.close()
 
-
-def abort_all(fronts: "set[ConnectFront]") -> None:
-    """The server ends: every client sees its connection end now."""
-    for front in list(fronts):
-        with contextlib.suppress(OSError):
-            front.abort("server is stopping")
