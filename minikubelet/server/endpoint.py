@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import unquote
 
 from aiohttp import web
 
@@ -115,7 +116,7 @@ class KubeletEndpoint:
             log.debug("request.unauthenticated %s", kv(path=request.path, error=error))
             raise HTTPError(401, "Unauthorized") from error
         try:
-            await self._authorizer.authorize(user, attributes(request.method, request.path))
+            await self._authorizer.authorize(user, attributes(request.method, unquote(request.rel_url.raw_path)))
         except Denied as error:
             raise HTTPError(403, str(error)) from error
         except NoVerdict as error:

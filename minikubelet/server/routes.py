@@ -74,7 +74,8 @@ def match(method: str, raw_path: str) -> Match:
         return Match(Page.HEALTHZ)
     if (exact := EXACT.get(path.rstrip("/") or "/")) is not None:
         return _allowed(method, exact[1], Match(exact[0]))
-    words = [unquote(word) for word in path.strip("/").split("/")]
+    # Empty words stay: `//exec` is no other way to write `/exec`, whose authorization goes by the path's first word.
+    words = [unquote(word) for word in path.removeprefix("/").removesuffix("/").split("/")]
     if words[0] == "logs":
         return _allowed(method, GET, Match(Page.LOGS))
     if words[0] == "portForward" and len(words) in (3, 4):
