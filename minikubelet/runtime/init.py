@@ -4,7 +4,7 @@ My job: everything between fork and exec, then waiting. I own the container's pr
 over, so is all else in it. `launcher` forks me; `process` talks to me over the channel:
     to me    spec and standard descriptors, once
     from me  ("terminal", fd) if a tty was asked for, ("started",) or ("failed", step, errno),
-             then ("exited", wait status)
+             then ("exited", wait status); `launcher` says ("forked", pid, pidfd) at any time among them
 Rule: no import that is not needed here; every container carries a copy of this process.
 """
 
@@ -47,9 +47,10 @@ class Init:
                 self._open_terminal()
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
             reader, writer = os.pipe2(os.O_CLOEXEC)
+            ourselves = os.getpid()
             main = os.fork()
             if main == 0:
-                become(self.spec, self.stdio, writer)
+                become(self.spec, self.stdio, writer, ourselves)
             os.close(writer)
             report = os.read(reader, 512)
             os.close(reader)
@@ -149,11 +150,14 @@ def fail(line: socket.socket, step: str, number: int) -> NoReturn:
     os._exit(0)
 
 
-def become(spec: dict[str, Any], stdio: list[int], errors: int) -> NoReturn:
+def become(spec: dict[str, Any], stdio: list[int], errors: int, parent: int) -> NoReturn:
     """Turn this fresh fork into the program. The error pipe closes on exec, so silence on it means success."""
     step = "start"
     try:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        # It may have died before we could ask for its signal. 0: it is in an outer namespace.
+        if os.getppid() not in (parent, 0):
+            os._exit(127)
         os.setsid()
         errors = _arrange_descriptors(stdio, errors)
         if spec["terminal"]:

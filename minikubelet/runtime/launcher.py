@@ -93,7 +93,10 @@ def _enter_namespaces(line: socket.socket, spec: dict[str, Any]) -> None:
         _map_ids(spec, user, group)
     pid, pidfd = kernel.fork_sibling()
     if pid:
-        channel.send(line, ("forked", pid), (pidfd,))
+        try:
+            channel.send(line, ("forked", pid), (pidfd,))
+        except OSError:  # the kubelet gave up; nobody else knows of this process
+            os.kill(pid, signal.SIGKILL)
         os._exit(0)
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
 

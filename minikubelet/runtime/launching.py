@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from minikubelet.runtime import channel
+from minikubelet.runtime.init import KILL_TREE
 from minikubelet.runtime.interface import RuntimeFailure
-from minikubelet.runtime.streams import readable
+from minikubelet.runtime.streams import readable, writable
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 BOOT = "import sys; sys.path.insert(0, {root!r}); from minikubelet.runtime.launcher import main; main({descriptor})"
@@ -40,10 +41,15 @@ class Launched:
         self.pid = 0
         self.pidfd = -1
         self.terminal = -1
+        self._status: int | None = None
 
     async def begin(self) -> None:
-        """Hear of the fork, the terminal and the start. Raises LaunchFailed."""
-        while True:
+        """Hear of the fork, the terminal and the start. Raises LaunchFailed.
+
+        The fork is told by one process and all else by its child, so they may come in any order.
+        """
+        has_started = False
+        while not (has_started and self.pidfd >= 0):
             message, descriptors = await self._line.receive()
             match message:
                 case ("forked", int(pid)):
@@ -51,7 +57,9 @@ class Launched:
                 case ("terminal",):
                     self.terminal = descriptors[0]
                 case ("started",):
-                    return
+                    has_started = True
+                case ("exited", int(status)):
+                    self._status = status
                 case ("failed", str(step), int(number)):
                     raise LaunchFailed(step, number)
                 case _:
@@ -59,13 +67,28 @@ class Launched:
 
     async def wait(self) -> int:
         """Wait status of the main process; that of a SIGKILL if its init was killed before it could tell."""
-        message, _ = await self._line.receive()
-        return int(message[1]) if message and message[0] == "exited" else int(signal.SIGKILL)
+        while self._status is None:
+            message, _ = await self._line.receive()
+            self._status = int(message[1]) if message and message[0] == "exited" else int(signal.SIGKILL)
+        return self._status
 
     def signal(self, number: int) -> None:
         if self.pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, number)
+
+    def abandon(self, number: int) -> None:
+        """End what was begun and not waited for, with signal `number`. What is told after this goes to a closed line:
+        the teller ends it."""
+        while self.pidfd < 0 and (received := self._line.receive_now()) is not None and received[0]:
+            match received:
+                case ("forked", int(pid)), [pidfd]:
+                    self.pid, self.pidfd = pid, pidfd
+                case _, descriptors:
+                    for descriptor in descriptors:
+                        os.close(descriptor)
+        self.signal(number)
+        self.close()
 
     def take_terminal(self) -> int:
         """The master of the process's terminal; from now on the caller's to close."""
@@ -95,16 +118,21 @@ class Line:
 
     async def receive(self) -> tuple[tuple[Any, ...], list[int]]:
         """The next message and the descriptors that came with it; an empty one when the other end is gone."""
+        while (received := self.receive_now()) is None:
+            await readable(self._socket.fileno())
+        return received
+
+    def receive_now(self) -> tuple[tuple[Any, ...], list[int]] | None:
+        """As `receive`; None if nothing is there yet."""
         while (message := self._next()) is None:
             try:
                 data, descriptors = channel.receive_part(self._socket, 65536)
             except BlockingIOError:
-                await readable(self._socket.fileno())
+                return None
             except (EOFError, ConnectionError):
                 return (), []
-            else:
-                self._buffer += data
-                self._descriptors += descriptors
+            self._buffer += data
+            self._descriptors += descriptors
         # Each message carries at most one, and they arrive in order.
         carries = message[0] in ("forked", "terminal")
         return message, [self._descriptors.popleft()] if carries and self._descriptors else []
@@ -133,6 +161,7 @@ class Launcher:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._requesting = asyncio.Lock()
 
     def start(self) -> None:
         ours, theirs = socket.socketpair()
@@ -154,21 +183,30 @@ class Launcher:
     async def launch(self, spec: dict[str, Any], descriptors: tuple[int, ...]) -> Launched:
         """Fork and begin. `descriptors`: the standard streams, then the process to join if `spec` says so; they stay
         the caller's. Raises LaunchFailed; nothing is left behind then."""
-        line = Line(self._request())
+        line = Line(await self._request())
         launched = Launched(line)
         try:
             await line.send(spec, descriptors)
             await launched.begin()
         except BaseException as error:
-            launched.signal(signal.SIGKILL)
-            launched.close()
+            # Init of a PID namespace takes all with it; elsewhere it has to end its tree itself.
+            launched.abandon(KILL_TREE if spec.get("reap_orphans") else signal.SIGKILL)
             if isinstance(error, ConnectionError):
                 raise LaunchFailed("the launcher is gone", error.errno or 0) from error
             raise
         return launched
 
-    def _request(self) -> socket.socket:
+    async def _request(self) -> socket.socket:
         """The kubelet's end of a new channel whose other end a fresh fork holds."""
+        async with self._requesting:
+            while True:
+                try:
+                    return self._try_request()
+                except BlockingIOError:  # hundreds are on their way already
+                    assert self._control is not None
+                    await writable(self._control.fileno())
+
+    def _try_request(self) -> socket.socket:
         for attempt in (1, 2):
             if self._control is None or self._process is None or self._process.poll() is not None:
                 self.close()
@@ -179,6 +217,9 @@ class Launcher:
             with theirs:
                 try:
                     socket.send_fds(self._control, [channel.encode(("fork",))], [theirs.fileno()])
+                except BlockingIOError:
+                    ours.close()
+                    raise
                 except OSError as error:
                     ours.close()
                     if attempt == 2:
