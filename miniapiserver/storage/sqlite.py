@@ -43,9 +43,11 @@ from miniapiserver.storage.leases import Lease, Leases
 
 FORMAT = 1
 MAX_WAITING = 8192  # writes queued behind a commit; the next one is refused
-MAX_BATCH = 512  # writes applied before the loop gets its turn
+MAX_BATCH = 128  # writes applied before the loop gets its turn
 COMPACTION_STEP = 2000  # revisions swept per commit, so that writers wait milliseconds
 REPLAY_PAGE = 500
+BUSY_TIMEOUT = 0.1
+WAL_KEPT = 16 << 20  # bytes the log file keeps after a burst
 
 @dataclass(slots=True)
 class _Write:
@@ -113,9 +115,11 @@ class SQLiteStorage:
         return self
 
     def _open(self) -> None:
-        self._writer = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        # Nobody else writes. Whoever opens the file by hand and holds a lock must not hold up the event loop for long.
+        self._writer = sqlite3.connect(self._path, BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
         self._writer.execute("PRAGMA journal_mode = WAL")
         self._writer.execute("PRAGMA synchronous = FULL")
+        self._writer.execute(f"PRAGMA journal_size_limit = {WAL_KEPT}")
         self._writer.executescript(sql.SCHEMA)
         meta = dict(self._writer.execute("SELECT name, value FROM meta"))
         if not meta:

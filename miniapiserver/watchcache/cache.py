@@ -6,6 +6,7 @@ Everything without `await` sees one consistent state.
 """
 
 import asyncio
+import logging
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
@@ -21,6 +22,8 @@ from miniapiserver.watchcache.watch import Watch
 
 if TYPE_CHECKING:
     from miniapiserver.watchcache.caches import WatchCaches
+
+log = logging.getLogger(__name__)
 
 LOAD_PAGE = 500
 BACKFILL_TIMEOUT = 5.0
@@ -75,7 +78,7 @@ class WatchCache:
         start, revision, more = "", 0, True
         while more:
             page = await self._storage.range(self.prefix, start=start, limit=LOAD_PAGE, revision=revision)
-            objects.update((item.key, self._cached(item)) for item in page.items)
+            objects.update((item.key, cached) for item in page.items if (cached := self._readable(item)))
             revision, more = page.revision, page.more
             if page.items:
                 start = page.items[-1].key + "\0"
@@ -106,6 +109,14 @@ class WatchCache:
             watch.end()
         self._tell(None)
 
+    def _readable(self, item: KeyValue) -> Cached | None:
+        """A value that somebody else put under our prefix (protobuf, say) is as good as absent."""
+        try:
+            return self._cached(item)
+        except ValueError:
+            log.error("watchcache.unreadable key=%s revision=%d", item.key, item.mod_revision)
+            return None
+
     def _cached(self, item: KeyValue) -> Cached:
         namespace, _, name = item.key[len(self.prefix):].rpartition("/")
         revision = item.mod_revision
@@ -118,7 +129,7 @@ class WatchCache:
             self._loading.append(event)
         elif self.ready and event.revision > self._loaded:
             previous = self._objects.get(event.key)
-            current = self._cached(event.value) if event.value is not None else None
+            current = self._readable(event.value) if event.value is not None else None
             self._store(event.key, previous, current)
             change = Change(event.key, event.revision, current, previous)
             self._history.append(change)
@@ -141,6 +152,7 @@ class WatchCache:
         for scope in ((None, None), (namespace, None), (None, name), (namespace, name)):
             for watch in tuple(self._watches.get(scope, ())):
                 watch.offer(change)
+        change.forget_events()
 
     # --- reading
 
@@ -229,9 +241,9 @@ class WatchCache:
         while True:
             page = await self._storage.range(prefix, start=start, limit=limit or LOAD_PAGE, revision=revision)
             for position, item in enumerate(page.items, 1):
-                cached = self._cached(item)
+                cached = self._readable(item)
                 start = item.key + "\0"
-                if selects is None or selects(cached):
+                if cached is not None and (selects is None or selects(cached)):
                     chosen.append(cached)
                 if limit and len(chosen) == limit and (page.more or position < len(page.items)):
                     return Page(chosen, revision, start, None)
@@ -293,8 +305,8 @@ class WatchCache:
             self._history.extend_back(after, [self._change(event) for event in events])
 
     def _change(self, event: Event) -> Change:
-        current = self._cached(event.value) if event.value else None
-        return Change(event.key, event.revision, current, self._cached(event.previous) if event.previous else None)
+        current = self._readable(event.value) if event.value else None
+        return Change(event.key, event.revision, current, self._readable(event.previous) if event.previous else None)
 
     def watches(self) -> Sequence[Watch]:
         return [watch for scope in self._watches.values() for watch in scope]

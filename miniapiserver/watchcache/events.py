@@ -83,6 +83,10 @@ class Change:
         held = self.current or self.previous
         return len(held.data) if held else 0
 
+    def forget_events(self) -> None:
+        """Once every watcher has been told: those who have not read yet hold their event themselves."""
+        self._added = self._modified = self._deleted = None
+
     def event(self) -> WatchEvent | None:
         """For a watcher that selects everything."""
         return self._choose(self.current is not None, self.previous is not None)

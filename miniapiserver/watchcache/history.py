@@ -11,7 +11,7 @@ from miniapiserver.watchcache.cached import Cached
 from miniapiserver.watchcache.events import Change
 
 MAX_CHANGES = 1024
-MAX_BYTES = 4 << 20
+MAX_BYTES = 2 << 20
 
 
 class History:

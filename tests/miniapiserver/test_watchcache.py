@@ -302,6 +302,19 @@ async def test_a_cache_loaded_while_writes_go_on_misses_nothing(caches: WatchCac
     watch.close()
 
 
+async def test_a_value_that_is_no_object_is_left_out_and_ends_nothing(
+        caches: WatchCaches, storage: SQLiteStorage) -> None:
+    cache = caches.cache("pods", fields)
+    foreign = await storage.create(cache.key("default", "before"), b"k8s\0protobuf")
+    await cache.start()
+    await storage.create(cache.key("default", "after"), b"not an object")
+    async with await cache.watch() as watch:
+        await storage.delete(cache.key("default", "before"), expected=foreign)
+        good = await create(cache, "good")
+        assert await told(watch, 1) == [("ADDED", "good", good)]
+    assert [item.name for item in cache.list().items] == ["good"]
+
+
 async def test_waiting_for_a_revision_that_does_not_come_says_so(pods: WatchCache) -> None:
     with pytest.raises(FutureRevision) as error:
         await pods.wait_until(pods.revision + 5, timeout=0.01)

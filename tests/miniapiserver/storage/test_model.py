@@ -129,7 +129,7 @@ class StorageMachine(RuleBasedStateMachine):
         if back < 0:
             with pytest.raises(FutureRevision):
                 self.run_(self.storage.range(self.prefix, revision=revision))
-        elif revision < self.model.compacted:
+        elif self.first <= revision < self.model.compacted:
             with pytest.raises(Compacted) as error:
                 self.run_(self.storage.range(self.prefix, revision=revision))
             assert error.value.oldest == self.model.compacted
