@@ -7,10 +7,11 @@ Rule: a container is over when its main process is over. Nothing it started outl
 """
 
 import enum
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from types import TracebackType
 from typing import Protocol, Self
 
 
@@ -223,7 +224,9 @@ class ExecProcess(Process, Protocol):
 
     async def __aenter__(self) -> Self: ...
 
-    async def __aexit__(self, *exc: object) -> None: ...
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
 
 
 class AttachSession(Process, Protocol):
@@ -236,7 +239,9 @@ class AttachSession(Process, Protocol):
 
     async def __aenter__(self) -> Self: ...
 
-    async def __aexit__(self, *exc: object) -> None: ...
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
 
 
 class LogFeed(Protocol):
@@ -323,7 +328,7 @@ class Runtime(Protocol):
         """Returns when the program runs. Raises ExecutableNotFound or StartFailure; nothing is left behind then."""
         ...
 
-    def list_running(self) -> list[Container]: ...
+    def list_running(self) -> Sequence[Container]: ...
 
     def find(self, container_id: str) -> Container | None: ...
 
@@ -333,4 +338,6 @@ class Runtime(Protocol):
 
     async def __aenter__(self) -> Self: ...
 
-    async def __aexit__(self, *exc: object) -> None: ...
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
