@@ -87,7 +87,7 @@ async def _stream(request: web.BaseRequest, worker: PodWorker, container: str, r
     path = log_file(root, worker.ref, container, run.attempt)
     try:
         blocks = read(root, str(path.relative_to(root)), options, run.feed)
-        async with contextlib.aclosing(blocks):  # type: ignore[type-var]
+        async with contextlib.aclosing(blocks):
             async for block in blocks:
                 await answer.write(block)
     except OSError:
