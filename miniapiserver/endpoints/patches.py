@@ -8,16 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from miniapiserver import managedfields
 from miniapiserver.errors import BadRequest, UnsupportedMediaType
 from miniapiserver.patch import jsonpatch, mergepatch, read, strategic
+from miniapiserver.patch.errors import go_text
 from miniapiserver.registry.options import WriteOptions
 from miniapiserver.registry.update import Change
 from miniapiserver.request import Request
 from miniapiserver.resources.resource import Resource
-from miniapiserver.schema.decode import decode_patched, patch_invalid, strict_failure, strict_text
+from miniapiserver.schema.decode import TooDeep, decode_patched, dump, patch_invalid, strict_text
 from miniapiserver.schema.types import TypeSchema
 
 JSON = dict[str, Any]
@@ -60,13 +59,15 @@ def patch_kind(request: Request, row: Resource) -> str:
                                + ", ".join(ACCEPTED))
 
 
-def _checked(patch: Patch, new: JSON) -> JSON:
-    """The patched object, pruned to its type; what was unknown is reported as the client asked."""
-    text = orjson.dumps(new)
-    copy: JSON = orjson.loads(text)
-    obj, problems = decode_patched(copy, patch.row.group, patch.row.version, patch.row.kind, text)
+def _checked(patch: Patch, new: JSON, shown: str = "") -> JSON:
+    """The patched object, pruned to its type; what was unknown is reported as the client asked, with `shown` or the result."""
+    try:
+        text = shown or dump(new)
+    except TooDeep as error:
+        raise patch_invalid("", str(error)) from error
+    obj, problems = decode_patched(new, patch.row.group, patch.row.version, patch.row.kind, text)
     if problems and patch.options.field_validation == "Strict":
-        raise patch_invalid(patch.body, strict_text(problems))
+        raise patch_invalid(text, strict_text(problems))
     if problems and patch.options.field_validation == "Warn":
         patch.request.warnings.extend(text for text in problems if text not in patch.request.warnings)
     _keep_name(patch, obj)
@@ -80,9 +81,9 @@ def _keep_name(patch: Patch, obj: JSON) -> None:
                          f"({name})")
 
 
-def _ordinary(patch: Patch, apply: Callable[[JSON], JSON]) -> Parsed:
+def _ordinary(patch: Patch, apply: Callable[[JSON], JSON], shown: str = "") -> Parsed:
     """The result keeps the stored resourceVersion unless the patch names another, which is then a conflict."""
-    return Parsed(Change(lambda old: _checked(patch, apply(old)), follows=True))
+    return Parsed(Change(lambda old: _checked(patch, apply(old), shown), follows=True))
 
 
 def json_patch(patch: Patch) -> Parsed:
@@ -100,47 +101,39 @@ def merge_patch(patch: Patch) -> Parsed:
 def strategic_patch(patch: Patch) -> Parsed:
     body = read(patch.body, strategic_type)
     assert isinstance(body, dict)
-    return _ordinary(patch, lambda old: strategic.apply(old, body, patch.schema))
+    return _ordinary(patch, lambda old: strategic.apply(old, body, patch.schema), go_text(body))
 
 
 def apply_patch(patch: Patch) -> Parsed:
     row, options = patch.row, patch.options
     config, problems = managedfields.read_config(patch.body, row.kind)
-    if config.get("apiVersion", row.api_version) != row.api_version or config.get("kind", row.kind) != row.kind:
-        raise BadRequest(f"apiVersion and kind of the applied object ({config.get('apiVersion')}, {config.get('kind')}) do "
-                         f"not match the request ({row.api_version}, {row.kind})")
-    copy: JSON = orjson.loads(orjson.dumps(config))
-    conformed, unknown = decode_patched({"kind": row.kind, "apiVersion": row.api_version} | copy, row.group, row.version,
-                                        row.kind)
-    if (problems := problems + unknown) and options.field_validation == "Strict":
-        raise strict_failure(conformed, row.kind, problems)
+    if problems and options.field_validation == "Strict":
+        raise BadRequest(f"error strict decoding YAML: {', '.join(problems)}")
     if problems and options.field_validation == "Warn":
         patch.request.warnings.extend(problems)
 
     def applied(live: JSON | None) -> JSON:
-        new = managedfields.server_side_apply(live, conformed, patch.schema, api_version=row.api_version,
+        new = managedfields.server_side_apply(live, config, patch.schema, api_version=row.api_version, kind=row.kind,
                                               manager=options.field_manager, force=bool(options.force),
                                               subresource=patch.subresource, now=patch.now)
-        if new is None:
-            assert live is not None
-            return live
-        return new
+        return _checked(patch, new)
 
     def change(live: JSON) -> JSON:
-        new: JSON = orjson.loads(orjson.dumps(applied(live)))
-        asked = conformed.get("metadata", {}).get("resourceVersion")
+        new = applied(live)
+        asked = config["metadata"].get("resourceVersion")
         new["metadata"]["resourceVersion"] = asked or live["metadata"]["resourceVersion"]
         return new
 
     return Parsed(Change(change, tracks_fields=False, follows=True), creates=True,
-                  new_object=lambda namespace, name: _named(conformed, applied, namespace, name))
+                  new_object=lambda namespace, name: _named(config, applied, namespace, name))
 
 
 def _named(config: JSON, applied: Callable[[None], JSON], namespace: str, name: str) -> JSON:
     metadata = config.setdefault("metadata", {})
-    metadata.setdefault("name", name)
-    if namespace:
-        metadata.setdefault("namespace", namespace)
+    if isinstance(metadata, dict):  # anything else is refused in better words by the apply itself
+        metadata.setdefault("name", name)
+        if namespace:
+            metadata.setdefault("namespace", namespace)
     return applied(None)
 
 

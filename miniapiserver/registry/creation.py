@@ -17,7 +17,7 @@ from miniapiserver.registry.clock import Clock
 from miniapiserver.registry.encoding import encode
 from miniapiserver.registry.store import Store
 from miniapiserver.resources.resource import Resource
-from miniapiserver.schema import TypeSchema
+from miniapiserver.schema import TypeSchema, complete
 
 JSON = dict[str, Any]
 
@@ -79,6 +79,7 @@ async def prepare(row: Resource, schema: TypeSchema, obj: JSON, call: Call, *, t
         raise invalid_object(row, obj, problems)
     await call.admission.validate(attributes)
     call.warnings.extend(row.strategy.warnings(obj))
+    complete(obj, schema)
 
 
 def invalid_object(row: Resource, obj: JSON, problems: list[FieldError]) -> Invalid:

@@ -17,7 +17,7 @@ from miniapiserver.registry.call import Call
 from miniapiserver.registry.creation import invalid_object
 from miniapiserver.registry.encoding import decode, encode
 from miniapiserver.registry.store import StaleWrite, Store
-from miniapiserver.schema import TypeSchema
+from miniapiserver.schema import TypeSchema, complete
 from miniapiserver.watchcache import Cached
 
 JSON = dict[str, Any]
@@ -97,6 +97,7 @@ async def prepare(store: Store, schema: TypeSchema, old: JSON, new: JSON, change
         raise invalid_object(row, new, problems)
     await call.admission.validate(attributes)
     call.warnings.extend(row.strategy.warnings(new))
+    complete(new, schema)
 
 
 def _keep_system_fields(old: JSON, new: JSON) -> None:
