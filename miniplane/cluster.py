@@ -167,7 +167,7 @@ def _apiserver(options: Options, place: Place, state: StateDir) -> Program:
         "--authorization-mode=Node,RBAC",
         "--enable-bootstrap-token-auth=true",
         f"--bootstrap-token-file={state.path / 'bootstrap-token'}",
-        "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+        "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-account-key-file={pki('sa.pub')}",
         f"--service-account-signing-key-file={pki('sa.key')}",
         f"--service-cluster-ip-range={ranges.services}",

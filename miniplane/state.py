@@ -150,7 +150,7 @@ class StateDir:
         """Raises OptionsError if the record is of another version or damaged."""
         try:
             return Record.from_json(json.loads(self.record.read_text()))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise OptionsError(f"{self.record}: not readable ({error}); `miniplane down`, then move it away") from error
