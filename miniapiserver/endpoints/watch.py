@@ -22,7 +22,7 @@ from miniapiserver.errors import APIError, Expired, NotAcceptable, ServiceUnavai
 from miniapiserver.registry.store import Store
 from miniapiserver.request import Request
 from miniapiserver.resources.resource import Resource
-from miniapiserver.storage.interface import Compacted, StorageUnavailable
+from miniapiserver.storage.interface import Compacted, FutureRevision, StorageUnavailable
 from miniapiserver.watchcache import Watch, WatchEvent, WatchEventType, frame
 
 #: Upstream's --min-request-timeout: a watch lives once to twice this long.
@@ -47,13 +47,17 @@ async def watch(server: APIServer, request: Request, row: Resource) -> web.Strea
     timeout = options.timeout or random.randint(MIN_TIMEOUT, 2 * MIN_TIMEOUT)
     name = _single_name(request) or None
     try:
+        if not revision:
+            await store.cache.fresh()
+            if options.send_initial_events is False:  # said, not left out: only what happens from now on
+                revision = store.cache.revision
         watching = await store.cache.watch(
             request.info.namespace or None, name, selection(row, options), after_revision=revision,
-            send_initial=bool(options.send_initial_events) or revision == 0, bookmarks=options.bookmarks, timeout=timeout)
+            send_initial=bool(options.send_initial_events), bookmarks=options.bookmarks, timeout=timeout)
     except Compacted as error:
         gone = Expired(f"too old resource version: {revision} ({error.oldest})")
         return await _send_error(request, gone)
-    except StorageUnavailable as error:
+    except (StorageUnavailable, FutureRevision) as error:
         raise ServiceUnavailable(f"storage: {error}") from error
     async with watching:
         return await _stream(request, watching, _renderer(server, request, store, representation))
