@@ -118,6 +118,7 @@ class _Call:
     inbound: bytearray = field(default_factory=bytearray)
     unacknowledged: int = 0
     outbound: deque[memoryview] = field(default_factory=deque)
+    queued: int = 0  # bytes in `outbound`
     ending: Headers | None = None  # trailers that wait behind the queue
     is_half_closing: bool = False
     is_accepted: bool = False
@@ -346,6 +347,7 @@ class GRPCConnection:
         length = sum(map(len, parts))
         call.outbound.append(memoryview(b"\0" + length.to_bytes(4, "big")))
         call.outbound.extend(map(memoryview, parts))
+        call.queued += 5 + length
         self._pump(call)
         return not call.outbound
 
@@ -417,7 +419,7 @@ class GRPCConnection:
     def queued(self, call_id: int) -> int:
         """Bytes that wait for the peer's window."""
         call = self._calls.get(call_id)
-        return sum(map(len, call.outbound)) if call is not None else 0
+        return call.queued if call is not None else 0
 
     # ------------------------------------------------------------ inside
 
@@ -450,6 +452,7 @@ class GRPCConnection:
             if room <= 0:
                 return
             length = self._fill_frame(queue, room, call.id)
+            call.queued -= length
             stream.outbound_flow_control_window -= length
             connection.outbound_flow_control_window -= length
         self._finish(call)

@@ -14,6 +14,7 @@ import yaml
 
 from miniapiserver.egress.direct import Direct
 from miniapiserver.egress.interface import Dialer, EgressType
+from miniapiserver.egress.konnectivity import build_grpc, build_http_connect
 
 API_VERSIONS = ("apiserver.k8s.io/v1beta1", "apiserver.k8s.io/v1alpha1")
 KIND = "EgressSelectorConfiguration"
@@ -58,7 +59,11 @@ class EgressSelection:
 Builder = Callable[[EgressSelection], Dialer]
 
 #: proxyProtocol → how its dialer is made.
-BUILDERS: dict[str, Builder] = {"Direct": lambda selection: Direct()}
+BUILDERS: dict[str, Builder] = {
+    "Direct": lambda selection: Direct(),
+    "HTTPConnect": build_http_connect,
+    "GRPC": build_grpc,
+}
 
 
 class EgressSelector:
