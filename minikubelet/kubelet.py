@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from certs.layout import FilePair
+from minikubelet.bootstrap import client_certificate, ensure_identity
 from minikubelet.clock import Clock
 from minikubelet.config import Config
 from minikubelet.events import NORMAL, EventRecorder, Involved
@@ -26,6 +28,7 @@ from minikubelet.pods.staticpods import StaticPods
 from minikubelet.pods.surroundings import Surroundings
 from minikubelet.pods.tokens import TokenRequests
 from minikubelet.pods.workers import PodWorkers
+from minikubelet.rotatingcertificate import RotatingCertificate, Wanted
 from minikubelet.runtime.interface import Container, Runtime, RuntimeFailure
 from minikubelet.runtime.process import ProcessRuntime, homes
 from minikubelet.server.authentication import Authenticator
@@ -49,6 +52,7 @@ async def serve(config: Config) -> None:
     """Run until cancelled. Raises OSError or CertsError for what cannot be used."""
     clock = Clock()
     config.root_dir.mkdir(parents=True, exist_ok=True)
+    await ensure_identity(config, clock)
     async with AsyncExitStack() as stack:
         runtime = await stack.enter_async_context(_runtime(config))
         client = await stack.enter_async_context(Client.from_kubeconfig(config.kubeconfig, USER_AGENT))
@@ -109,10 +113,20 @@ class _Kubelet:
                                ("references", self.references.run()), ("services", self.services.run()),
                                ("workers", self.workers.run()), ("pods", self._run_pods())):
                 tasks.create_task(work, name=name)
+            if self.config.kubelet.rotate_certificates:
+                tasks.create_task(self._rotate(), name="client certificate")
             if self.config.kubelet.static_pod_path:
                 tasks.create_task(self._static_pods().run(), name="static pods")
             self.events.record(Involved("Node", "", self.config.node_name, self.config.node_name), NORMAL, "Starting",
                                "Starting kubelet.")
+
+    async def _rotate(self) -> None:
+        certificate = client_certificate(self.config, self.clock)
+        if certificate is None:
+            log.warning("certificate.fixed %s", kv(kubeconfig=self.config.kubeconfig,
+                                                   why="its client certificate is not in --cert-dir"))
+            return
+        await certificate.keep(self.client)
 
     async def _run_pods(self) -> None:
         # A pod needs the node's labels and taints for admission; before, there is nothing bound to us anyway.
@@ -131,18 +145,36 @@ class _Kubelet:
                         config.root_dir / "log", kubelet, self.clock)
         authenticator = Authenticator(kubelet.authentication, self.client, self.clock)
         authorizer = Authorizer(kubelet.authorization, config.node_name, self.client, self.clock)
-        files = serving_files(config, self.clock.now())
-        ca = kubelet.authentication.client_ca_file
-        async with KubeletEndpoint(served, authenticator, authorizer) as endpoint:
-            if kubelet.enable_server:
-                tls = server_context(files.cert, files.key, [ca] if ca else [])
-                port = await endpoint.listen(kubelet.address, kubelet.port, tls)
-                log.info("endpoint.listening %s", kv(address=kubelet.address, port=port))
+        async with KubeletEndpoint(served, authenticator, authorizer) as endpoint, asyncio.TaskGroup() as tasks:
             if kubelet.read_only_port:
                 await endpoint.listen_read_only(kubelet.address, kubelet.read_only_port)
             if kubelet.healthz_port:
                 await endpoint.listen_health(kubelet.healthz_bind_address, kubelet.healthz_port)
+            beside: asyncio.Task[None] | None = None
+            if kubelet.enable_server and kubelet.server_tls_bootstrap:
+                beside = tasks.create_task(self._serve_when_signed(endpoint), name="serving certificate")
+            elif kubelet.enable_server:
+                await self._listen(endpoint, serving_files(config, self.clock.now()))
             yield
+            if beside is not None:
+                beside.cancel()
+
+    async def _listen(self, endpoint: KubeletEndpoint, files: FilePair) -> None:
+        kubelet = self.config.kubelet
+        ca = kubelet.authentication.client_ca_file
+        port = await endpoint.listen(kubelet.address, kubelet.port,
+                                     server_context(files.cert, files.key, [ca] if ca else []))
+        log.info("endpoint.listening %s", kv(address=kubelet.address, port=port))
+
+    async def _serve_when_signed(self, endpoint: KubeletEndpoint) -> None:
+        """Nobody can verify the endpoint before the cluster's CA has signed for it, so it opens only then."""
+        await self.node.registered.wait()
+        certificate = RotatingCertificate(Wanted.serving(self.config.node_name, self.config.node_ip),
+                                          self.config.cert_dir, self.clock)
+        if not certificate.is_valid():
+            await certificate.obtain(self.client)
+        await self._listen(endpoint, FilePair(certificate.path, certificate.path))
+        await certificate.keep(self.client)
 
     @contextlib.asynccontextmanager
     async def _last_grace(self) -> AsyncIterator[None]:

@@ -315,8 +315,6 @@ def _checked(configuration: KubeletConfiguration) -> KubeletConfiguration:
         raise InvalidConfiguration("nodeLeaseDurationSeconds: must be greater than 0")
     if not 1.0 <= configuration.max_container_restart_period <= 300.0:
         raise InvalidConfiguration("crashLoopBackOff.maxContainerRestartPeriod: must be between 1s and 300s")
-    if configuration.server_tls_bootstrap and configuration.tls_cert_file:
-        raise InvalidConfiguration("serverTLSBootstrap: cannot be set together with tlsCertFile")
     return configuration
 
 

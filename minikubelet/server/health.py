@@ -1,7 +1,7 @@
 """/healthz: is the kubelet itself well.
 
-My job: named checks and their answers in upstream's form. I own the list of checks. Neighbours: `endpoint` serves them on
-the main port, `localhealth` on the loopback one.
+My job: named checks and their answers in upstream's form. I own the list of checks. Neighbours: `endpoint` serves
+them on the main port, `localhealth` on the loopback one.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,7 +1,7 @@
 """/logs/: the node's log folder, read-only.
 
-My job: files and listings below one folder, as Go's file server answers. I own an open file for the length of an answer.
-Rule: no path leaves the folder: every component is opened without following links.
+My job: files and listings below one folder, as Go's file server answers. I own an open file for the length of an
+answer. Rule: no path leaves the folder: every component is opened without following links.
 """
 
 import asyncio
