@@ -88,7 +88,7 @@ class MakeCluster(Protocol):
 
 
 @contextlib.contextmanager
-def _clusters(folder: Callable[[], Path]) -> Iterator[MakeCluster]:
+def clusters(folder: Callable[[], Path]) -> Iterator[MakeCluster]:
     """A maker of clusters, which end when the context does, last one first."""
     with contextlib.ExitStack() as ending:
 
@@ -117,21 +117,21 @@ def _typed(settings: Mapping[str, Any]) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def miniplane_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestCluster]:
     """One cluster for all tests of this session: one node, SQLite."""
-    with _clusters(lambda: tmp_path_factory.mktemp("miniplane")) as make:
+    with clusters(lambda: tmp_path_factory.mktemp("miniplane")) as make:
         yield make()
 
 
 @pytest.fixture
 def miniplane_cluster_per_test(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestCluster]:
     """A cluster nobody else has touched."""
-    with _clusters(lambda: tmp_path_factory.mktemp("miniplane")) as make:
+    with clusters(lambda: tmp_path_factory.mktemp("miniplane")) as make:
         yield make()
 
 
 @pytest.fixture
 def make_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeCluster]:
     """Clusters as this test wants them: `make_cluster(nodes=3, storage="etcd", kubelet_ca=False)`."""
-    with _clusters(lambda: tmp_path_factory.mktemp("miniplane")) as make:
+    with clusters(lambda: tmp_path_factory.mktemp("miniplane")) as make:
         yield make
 
 
