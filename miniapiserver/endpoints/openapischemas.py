@@ -73,7 +73,7 @@ class Definitions:
         if name in self.found:
             return
         definition = self.found[name] = {}  # before its fields: types refer to themselves
-        definition |= {"description": self._description(schema), "type": "object"}
+        definition |= self._description(schema) | {"type": "object"}
         properties = {field.name: self._property(schema, field) for field in schema.fields.values()}
         required = sorted(field.name for field in schema.fields.values() if field.required)
         if properties:
@@ -88,12 +88,13 @@ class Definitions:
             definition["x-kubernetes-group-version-kind"] = [
                 {"group": group, "kind": kind, "version": version} for group, version, kind in sorted(kinds)]
 
-    def _description(self, schema: TypeSchema) -> str:
-        kinds = self._kinds.get(schema.name)
-        if not kinds or len(kinds) > 1:
-            return f"{schema.go_name}."
+    def _description(self, schema: TypeSchema) -> JSON:
+        kinds = self._kinds.get(schema.name, ())
+        if len(kinds) != 1:
+            return {}
         group, version, kind = kinds[0]
-        return f"{kind} is a kind of {group}/{version}." if group else f"{kind} is a kind of the core API, {version}."
+        place = f"{group}/{version}" if group else f"the core API, {version}"
+        return {"description": f"{kind} is a kind of {place}."}
 
     def _property(self, schema: TypeSchema, field: Field) -> JSON:
         value = self._value(field.type)
@@ -133,7 +134,7 @@ def _extensions(field: Field) -> JSON:
     if field.type.kind is Kind.LIST:
         if field.list_type != "atomic":
             found["x-kubernetes-list-type"] = field.list_type
-        elif "merge" not in field.patch_strategy:
+        elif "merge" not in field.patch_strategy and field.name != "items":  # upstream says nothing of a List's items
             found["x-kubernetes-list-type"] = "atomic"
         if field.list_keys:
             found["x-kubernetes-list-map-keys"] = list(field.list_keys)

@@ -257,7 +257,9 @@ def _field(name: str, number: int, code: str, flags: str, more: dict[str, Any] |
 
 
 def _is_atomic(name: str) -> bool:
-    return b'","a":1' in _lines()[name][:120] or b',{"a":1' in _lines()[name][:120]
+    """From the attributes alone: loading a type must not load all it refers to."""
+    line = _lines()[name]
+    return b'"a":1' in line[:line.index(b"[", 1)]
 
 
 def parse_type(code: str, go_name: str = "") -> Type:
