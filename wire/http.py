@@ -30,6 +30,7 @@ MAX_LINE = 128 * 1024  # an exec URL carries the whole command line
 MAX_FIELD = 64 * 1024  # a service account token in a header is a few KiB
 MAX_HEADERS = 200
 MAX_EARLY = 256 * 1024  # bytes kept behind an upgrade request before reading pauses
+CLEANUP = 5.0  # seconds that cancelled handlers have
 HEAD_END = b"\r\n\r\n"
 
 _log = logging.getLogger("wire.http")
@@ -70,6 +71,11 @@ class Connection(RequestHandler):
         self._early += data
         if len(self._early) >= MAX_EARLY and self.transport is not None:
             self.transport.pause_reading()
+
+    @property
+    def task(self) -> "asyncio.Task[None] | None":
+        """What serves this connection, while it does."""
+        return self._task_handler
 
     def take_early(self) -> bytes:
         """Everything that came behind the upgrade head. Once: the caller has it then."""
@@ -162,9 +168,13 @@ class HTTPServer:
         assert self._server is not None
         for listener in self._listeners:
             listener.close()
+        handlers = [connection.task for connection in self._server.connections if isinstance(connection, Connection)]
         self._server.pre_shutdown()
         await self._server.shutdown(self._grace)
-        # One turn for the transports that shutdown closed to report it.
+        # aiohttp cancels what still runs and does not wait for it: handlers of taken over connections have to clean up.
+        if running := [task for task in handlers if task is not None]:
+            await asyncio.wait(running, timeout=CLEANUP)
+        # And a turn for the transports they closed.
         await asyncio.sleep(0)
         for path in self._unix_paths:
             _unlink(path)

@@ -232,10 +232,10 @@ async def _copy_tunnel(tunnel: Tunnel, kubelet: Stream) -> None:
     finally:
         for task in (up, down):
             task.cancel()
-        await asyncio.wait((up, down))
         # A side that broke is not closed in good order: the other must not take it for a good end.
         tunnel.abort()
         kubelet.abort()
+        await asyncio.wait((up, down))
 
 
 async def _pump(source: Tunnel | Stream, sink: Tunnel | Stream) -> bool:

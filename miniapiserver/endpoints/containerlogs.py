@@ -118,8 +118,8 @@ async def _over_websocket(request: web.BaseRequest, answer: Answer) -> web.Strea
     finally:
         for task in (reader, writer):
             task.cancel()
-        await asyncio.wait((reader, writer))
         socket.stream.abort()
+        await asyncio.wait((reader, writer))
     return TakenOver()
 
 

@@ -148,8 +148,9 @@ async def _forward(
         return await _respond(request, info, answer, proxied)
     finally:
         sender.cancel()
-        await asyncio.wait((sender,))
+        # Before any await: a second cancellation must not leave the connection open.
         stream.close_soon()
+        await asyncio.wait((sender,))
 
 
 def _unreachable(error: Exception) -> ServiceUnavailable:
