@@ -157,11 +157,12 @@ class SQLiteStorage:
     async def range(self, prefix: str, *, start: str = "", limit: int = 0, revision: int = 0) -> RangeResult:
         at = revision or self._revision
         self._check_readable(at)
-        bounds = {"at": at, "low": max(prefix, start), "high": after_prefix(prefix), "limit": limit or -1}
+        one_more = limit + 1 if limit else -1
+        bounds = {"at": at, "low": max(prefix, start), "high": after_prefix(prefix), "limit": one_more}
         items = [KeyValue(*row) for row in self._read(sql.SELECT_RANGE, bounds)]
-        full = bool(limit) and len(items) == limit
-        count = self._read(sql.COUNT_RANGE, bounds)[0][0] if full else len(items)
-        return RangeResult(items, at, count > len(items), count)
+        if not limit or len(items) <= limit:
+            return RangeResult(items, at, False, len(items))
+        return RangeResult(items[:limit], at, True, self._read(sql.COUNT_RANGE, bounds)[0][0])
 
     def _check_readable(self, revision: int) -> None:
         if revision > self._revision:

@@ -27,15 +27,15 @@ SELECT_LEASES = "SELECT expires, key, revision FROM current WHERE expires IS NOT
 # The state at :at: what has not changed since, and for what has, the row that its first change since then replaced
 # (a bare column beside min() comes from the row that has the minimum: sqlite.org/lang_select.html#bareagg).
 STATE_AT = """
-WITH undone AS (SELECT key, previous, min(revision) FROM log
-                WHERE revision > :at AND key >= :low AND key < :high GROUP BY key),
-state AS (SELECT key, revision FROM current WHERE key >= :low AND key < :high AND revision <= :at
-          UNION ALL SELECT key, previous FROM undone WHERE previous > 0)
+SELECT key, revision FROM current WHERE key >= :low AND key < :high AND revision <= :at
+UNION ALL SELECT key, previous FROM (SELECT key, previous, min(revision) FROM log
+  WHERE revision > :at AND key >= :low AND key < :high GROUP BY key) WHERE previous > 0
 """
-SELECT_RANGE = STATE_AT + """
-SELECT state.key, log.value, log.create_revision, state.revision FROM state JOIN log ON log.revision = state.revision
-ORDER BY state.key LIMIT :limit"""
-COUNT_RANGE = STATE_AT + "SELECT count(*) FROM state"
+# Ordered and cut before the values are looked up: the first half comes in key order, so a page costs what it shows.
+SELECT_RANGE = f"""
+SELECT state.key, log.value, log.create_revision, state.revision FROM ({STATE_AT} ORDER BY key LIMIT :limit) AS state
+JOIN log ON log.revision = state.revision ORDER BY state.key"""
+COUNT_RANGE = f"SELECT count(*) FROM ({STATE_AT})"
 
 SELECT_CHANGES = """
 SELECT log.revision, log.key, log.value, log.create_revision, log.previous, old.value, old.create_revision

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOAD_PAGE = 500
+LOAD_PAGE = 1000
 BACKFILL_TIMEOUT = 5.0
 
 Scope = tuple[str | None, str | None]
