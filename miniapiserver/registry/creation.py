@@ -69,11 +69,11 @@ async def prepare(row: Resource, schema: TypeSchema, obj: JSON, call: Call, *, t
     attributes = call.attributes(Operation.CREATE, row, obj, None, namespace=metadata.get("namespace", ""),
                                  name=metadata.get("name", ""))
     await call.admission.admit(attributes)
-    row.strategy.prepare_for_create(obj, call.context())
     metadata["uid"] = str(uuid.uuid4())
     metadata["creationTimestamp"] = call.clock.rfc3339()
     if metadata.get("generateName") and not metadata.get("name"):
         metadata["name"] = generated_name(metadata["generateName"])
+    row.strategy.prepare_for_create(obj, call.context())
     problems = row.strategy.validate(obj)
     if problems:
         raise invalid_object(row, obj, problems)

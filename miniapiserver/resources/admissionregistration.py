@@ -77,7 +77,9 @@ def _webhook_errors(webhook: JSON, path: str) -> list[FieldError]:
     if not name:
         errors.append(required(f"{path}.name"))
     elif not errors and name.count(".") < 2:
-        errors.append(invalid(f"{path}.name", name, "should be a domain with at least three segments separated by dots"))
+        errors.append(
+            invalid(f"{path}.name", name, "should be a domain with at least three segments separated by dots")
+        )
     for index, rule in enumerate(objects(webhook.get("rules"))):
         errors += _rule_errors(rule, f"{path}.rules[{index}]")
     if (policy := webhook.get("failurePolicy")) not in (None, *_FAILURE):
@@ -93,7 +95,11 @@ def _webhook_errors(webhook: JSON, path: str) -> list[FieldError]:
         errors.append(invalid(f"{path}.timeoutSeconds", seconds, "the timeout value must be between 1 and 30 seconds"))
     for key in ("namespaceSelector", "objectSelector"):
         errors += label_selector_errors(webhook.get(key), f"{path}.{key}")
-    return errors + _client_errors(webhook.get("clientConfig") or {}, f"{path}.clientConfig") + _version_errors(webhook, path)
+    return (
+        errors
+        + _client_errors(webhook.get("clientConfig") or {}, f"{path}.clientConfig")
+        + _version_errors(webhook, path)
+    )
 
 
 def _version_errors(webhook: JSON, path: str) -> list[FieldError]:
@@ -114,7 +120,9 @@ def _client_errors(config: JSON, path: str) -> list[FieldError]:
         errors = [required(f"{path}.service.{key}") for key in ("name", "namespace") if not service.get(key)]
         port = service.get("port")
         if port is not None and not 1 <= port <= 65535:
-            errors.append(invalid(f"{path}.service.port", port, "port is not valid: must be between 1 and 65535, inclusive"))
+            errors.append(
+                invalid(f"{path}.service.port", port, "port is not valid: must be between 1 and 65535, inclusive")
+            )
         return errors
     if not (url or "").startswith("https://"):
         return [invalid(f"{path}.url", url, "'https' is the only allowed URL scheme; desired format: https://host[/path]")]
@@ -165,10 +173,19 @@ class PolicyStrategy(_ContentStrategy):
             for index, rule in enumerate(objects(spec["matchConstraints"]["resourceRules"])):
                 errors += _rule_errors(rule, f"spec.matchConstraints.resourceRules[{index}]")
         if not spec.get(self.rules) and not spec.get("auditAnnotations"):
-            errors.append(required(f"spec.{self.rules}", f"{self.rules} or auditAnnotations must contain at least one item"
-                                   if self.rules == "validations" else "must contain at least one item"))
-        return errors + [required(f"spec.validations[{index}].expression", "expression is not specified")
-                         for index, item in enumerate(objects(spec.get("validations"))) if not (item.get("expression") or "").strip()]
+            errors.append(
+                required(
+                    f"spec.{self.rules}",
+                    f"{self.rules} or auditAnnotations must contain at least one item"
+                    if self.rules == "validations"
+                    else "must contain at least one item",
+                )
+            )
+        return errors + [
+            required(f"spec.validations[{index}].expression", "expression is not specified")
+            for index, item in enumerate(objects(spec.get("validations")))
+            if not (item.get("expression") or "").strip()
+        ]
 
 
 def _default_match(match: JSON) -> None:
@@ -194,13 +211,22 @@ class PolicyBindingStrategy(_ContentStrategy):
     def check(self, obj: JSON) -> list[FieldError]:
         spec = obj.get("spec") or {}
         errors = [] if spec.get("policyName") else [required("spec.policyName")]
-        errors += [invalid("spec.policyName", spec["policyName"], words) for words in dns_subdomain(spec.get("policyName") or "x")]
+        errors += [
+            invalid("spec.policyName", spec["policyName"], words)
+            for words in dns_subdomain(spec.get("policyName") or "x")
+        ]
         actions = spec.get("validationActions") or ()
         if self.acts and not actions:
             errors.append(required("spec.validationActions", "at least one validation action is required"))
         if "Deny" in actions and "Warn" in actions:
-            errors.append(invalid("spec.validationActions", actions, "must not contain both Deny and Warn (repeating the same "
-                                                                     "validation failure information in the API response and headers serves no purpose)"))
+            errors.append(
+                invalid(
+                    "spec.validationActions",
+                    actions,
+                    "must not contain both Deny and Warn (repeating the same "
+                    "validation failure information in the API response and headers serves no purpose)",
+                )
+            )
         if (ref := spec.get("paramRef")) is not None and (ref.get("name") or "") and ref.get("selector") is not None:
             errors.append(forbidden_field("spec.paramRef.name", "name and selector are mutually exclusive"))
         return errors
@@ -208,7 +234,9 @@ class PolicyBindingStrategy(_ContentStrategy):
 
 def _count(key: str, path: str) -> Table:
     words = {"webhooks": "Webhooks indicates the number of webhooks registered in this configuration"}[key]
-    return table(column("Webhooks", words, type="integer"), AGE, cells=lambda obj, now: [len(obj.get(path) or ()), age(obj, now)])
+    return table(
+        column("Webhooks", words, type="integer"), AGE, cells=lambda obj, now: [len(obj.get(path) or ()), age(obj, now)]
+    )
 
 
 def _param_kind(obj: JSON) -> str:
@@ -232,8 +260,12 @@ def _policies(name: str, about: str, key: str) -> Table:
 
 
 _WEBHOOKS = _count("webhooks", "webhooks")
-_VALIDATING = _policies("Validations", "Validations indicates the number of validation rules defined in this configuration", "validations")
-_MUTATING = _policies("Mutations", "Mutation indicates the number of mutations rules defined in this configuration", "mutations")
+_VALIDATING = _policies(
+    "Validations", "Validations indicates the number of validation rules defined in this configuration", "validations"
+)
+_MUTATING = _policies(
+    "Mutations", "Mutation indicates the number of mutations rules defined in this configuration", "mutations"
+)
 _BINDINGS = table(
     column("PolicyName", "PolicyName indicates the policy definition which the policy binding binded to"),
     column("ParamRef", "ParamRef indicates the param resource which sets the configration param"), AGE,
@@ -247,9 +279,18 @@ def rows() -> tuple[Resource, ...]:
 
     return (
         row("MutatingAdmissionPolicy", "mutatingadmissionpolicies", PolicyStrategy("mutations", False), _MUTATING),
-        row("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings", PolicyBindingStrategy(False), _BINDINGS),
+        row(
+            "MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings", PolicyBindingStrategy(False), _BINDINGS
+        ),
         row("MutatingWebhookConfiguration", "mutatingwebhookconfigurations", WebhookStrategy(True), _WEBHOOKS),
-        row("ValidatingAdmissionPolicy", "validatingadmissionpolicies", PolicyStrategy("validations", True), _VALIDATING),
-        row("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", PolicyBindingStrategy(True), _BINDINGS),
+        row(
+            "ValidatingAdmissionPolicy", "validatingadmissionpolicies", PolicyStrategy("validations", True), _VALIDATING
+        ),
+        row(
+            "ValidatingAdmissionPolicyBinding",
+            "validatingadmissionpolicybindings",
+            PolicyBindingStrategy(True),
+            _BINDINGS,
+        ),
         row("ValidatingWebhookConfiguration", "validatingwebhookconfigurations", WebhookStrategy(False), _WEBHOOKS),
     )

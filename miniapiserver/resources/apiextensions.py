@@ -43,7 +43,11 @@ class CustomResourceDefinitionStrategy(ObjectStrategy):
         spec = obj.get("spec") or {}
         group, names = spec.get("group") or "", spec.get("names") or {}
         name, wanted = metadata_of(obj).get("name") or "", f"{names.get('plural') or ''}.{group}"
-        errors = [invalid("metadata.name", name, 'must be spec.names.plural+"."+spec.group')] if name and name != wanted else []
+        errors = (
+            [invalid("metadata.name", name, 'must be spec.names.plural+"."+spec.group')]
+            if name and name != wanted
+            else []
+        )
         errors += _group_errors(group)
         scope = spec.get("scope") or ""
         if not scope:
@@ -89,7 +93,9 @@ def _version_errors(spec: JSON) -> list[FieldError]:
         if wrong := dns1035_label(name):
             errors.append(invalid(f"{path}.name", name, ",".join(wrong)))
         if name in seen:
-            errors.append(invalid("spec.versions", [item.get("name") for item in versions], "must contain unique version names"))
+            errors.append(
+                invalid("spec.versions", [item.get("name") for item in versions], "must contain unique version names")
+            )
         seen.add(name)
         if (version.get("schema") or {}).get("openAPIV3Schema") is None:
             errors.append(required(f"{path}.schema.openAPIV3Schema", _NO_SCHEMA))
@@ -107,7 +113,15 @@ def _name_errors(names: JSON) -> list[FieldError]:
             errors.append(required(f"spec.names.{key}"))
         elif wrong := dns1035_label(text if key in ("plural", "singular") else text.lower()):
             words = ",".join(wrong)
-            errors.append(invalid(f"spec.names.{key}", text, words if key in ("plural", "singular") else f"may have mixed case, but should otherwise match: {words}"))
+            errors.append(
+                invalid(
+                    f"spec.names.{key}",
+                    text,
+                    words
+                    if key in ("plural", "singular")
+                    else f"may have mixed case, but should otherwise match: {words}",
+                )
+            )
     if names.get("kind") and names.get("kind") == names.get("listKind"):
         errors.append(invalid("spec.names.listKind", names["listKind"], "kind and listKind may not be the same"))
     for index, short in enumerate(names.get("shortNames") or ()):

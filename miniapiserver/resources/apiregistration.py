@@ -29,7 +29,7 @@ class APIServiceStrategy(ObjectStrategy):
         group, version, name = spec.get("group") or "", spec.get("version") or "", metadata_of(obj).get("name") or ""
         errors: list[FieldError] = []
         if name and name != f"{version}.{group}":
-            errors.append(invalid("metadata.name", name, f"must be `spec.version+\".\"+spec.group`: \"{version}.{group}\""))
+            errors.append(invalid("metadata.name", name, f'must be `spec.version+"."+spec.group`: "{version}.{group}"'))
         errors += [invalid("spec.group", group, words) for words in dns_subdomain(group)] if group else []
         errors += [invalid("spec.version", version, words) for words in dns1035_label(version)]
         for key, high in (("groupPriorityMinimum", 20000), ("versionPriority", 1000)):
@@ -53,7 +53,9 @@ def _service_errors(spec: JSON) -> list[FieldError]:
 
 
 def _available(obj: JSON) -> str:
-    condition = next((item for item in objects((obj.get("status") or {}).get("conditions")) if item.get("type") == "Available"), None)
+    condition = next(
+        (item for item in objects((obj.get("status") or {}).get("conditions")) if item.get("type") == "Available"), None
+    )
     if condition is None:
         return "Unknown"
     reason = condition.get("reason")

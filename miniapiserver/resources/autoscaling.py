@@ -22,7 +22,9 @@ JSON = dict[str, Any]
 V2 = Group("autoscaling", "v2", "io.k8s.api.autoscaling")
 V1 = Group("autoscaling", "v1", "io.k8s.api.autoscaling")
 _PREFIX = "autoscaling.alpha.kubernetes.io/"
-_METRICS, _BEHAVIOR, _CONDITIONS, _CURRENT = (_PREFIX + word for word in ("metrics", "behavior", "conditions", "current-metrics"))
+_METRICS, _BEHAVIOR, _CONDITIONS, _CURRENT = (
+    _PREFIX + word for word in ("metrics", "behavior", "conditions", "current-metrics")
+)
 _SOURCES = {"ContainerResource": "containerResource", "External": "external", "Object": "object", "Pods": "pods",
             "Resource": "resource"}
 _DEFAULT_UTILIZATION = 80
@@ -30,7 +32,10 @@ _SHOWN = 2
 
 
 def _cpu_metric(percent: int) -> JSON:
-    return {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": percent}}}
+    return {
+        "type": "Resource",
+        "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": percent}},
+    }
 
 
 def _is_cpu_percent(metric: JSON) -> bool:
@@ -62,7 +67,13 @@ def to_v2(obj: JSON) -> JSON:
         status["conditions"] = conditions
     current = list(_loaded(annotations, _CURRENT) or ())
     if (used := status.pop("currentCPUUtilizationPercentage", None)) is not None:
-        current.insert(0, {"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": used, "averageValue": "0"}}})
+        current.insert(
+            0,
+            {
+                "type": "Resource",
+                "resource": {"name": "cpu", "current": {"averageUtilization": used, "averageValue": "0"}},
+            },
+        )
     status["currentMetrics"] = current or None
     meta.pop("annotations", None)
     if annotations:
@@ -98,7 +109,7 @@ class HorizontalPodAutoscalerStrategy(ObjectStrategy):
     def __init__(self, *, is_v1: bool) -> None:
         super().__init__(status=True)
         self.is_v1 = is_v1
-        self.status_shape = {"currentReplicas": 0, "desiredReplicas": 0} if is_v1 else {"desiredReplicas": 0}
+        self.status_shape = (("currentReplicas", 0), ("desiredReplicas", 0)) if is_v1 else (("desiredReplicas", 0),)
 
     def new_status(self, obj: JSON) -> JSON:
         return super().new_status(obj) if self.is_v1 else {"currentMetrics": None, "desiredReplicas": 0}
@@ -184,7 +195,9 @@ def _target_text(metric: JSON, current: JSON) -> str:
         now = seen.get("averageUtilization")
         return f"{label}{UNKNOWN if now is None else f'{now}%'}/{percent}%"
     if (average := target.get("averageValue")) is not None:
-        return f"{label}{seen.get('averageValue') or UNKNOWN}/{average}" + (" (avg)" if not label and key != "pods" else "")
+        return f"{label}{seen.get('averageValue') or UNKNOWN}/{average}" + (
+            " (avg)" if not label and key != "pods" else ""
+        )
     return f"{label}{seen.get('value') or UNKNOWN}/{target.get('value') or '<auto>'}"
 
 
@@ -192,7 +205,9 @@ def _targets(spec: JSON, status: JSON) -> str:
     metrics, current = objects(spec.get("metrics")), objects(status.get("currentMetrics"))
     if not metrics:
         return NONE
-    texts = [_target_text(metric, current[index] if index < len(current) else {}) for index, metric in enumerate(metrics)]
+    texts = [
+        _target_text(metric, current[index] if index < len(current) else {}) for index, metric in enumerate(metrics)
+    ]
     more = f" + {len(texts) - _SHOWN} more..." if len(texts) > _SHOWN else ""
     return ", ".join(texts[:_SHOWN]) + more
 
@@ -202,20 +217,38 @@ def _cells(obj: JSON, now: float) -> list[Any]:
         obj = to_v2(obj)
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     ref, low = spec.get("scaleTargetRef") or {}, spec.get("minReplicas")
-    return [f"{ref.get('kind') or ''}/{ref.get('name') or ''}", _targets(spec, status), "<unset>" if low is None else str(low),
-            spec.get("maxReplicas") or 0, status.get("currentReplicas") or 0, age(obj, now)]
+    return [
+        f"{ref.get('kind') or ''}/{ref.get('name') or ''}",
+        _targets(spec, status),
+        "<unset>" if low is None else str(low),
+        spec.get("maxReplicas") or 0,
+        status.get("currentReplicas") or 0,
+        age(obj, now),
+    ]
 
 
 _TABLE = table(
-    column("Reference", "HorizontalPodAutoscalerSpec.scaleTargetRef"), column("Targets", "HorizontalPodAutoscalerSpec.metrics"),
-    column("MinPods", "HorizontalPodAutoscalerSpec.minReplicas"), column("MaxPods", "HorizontalPodAutoscalerSpec.maxReplicas"),
-    column("Replicas", "HorizontalPodAutoscalerStatus.currentReplicas"), AGE, cells=_cells)
+    column("Reference", "HorizontalPodAutoscalerSpec.scaleTargetRef"),
+    column("Targets", "HorizontalPodAutoscalerSpec.metrics"),
+    column("MinPods", "HorizontalPodAutoscalerSpec.minReplicas"),
+    column("MaxPods", "HorizontalPodAutoscalerSpec.maxReplicas"),
+    column("Replicas", "HorizontalPodAutoscalerStatus.currentReplicas"),
+    AGE,
+    cells=_cells,
+)
 
 
 def rows() -> tuple[Resource, ...]:
     def row(group: Group, conversion: Conversion | None) -> Resource:
-        return group.row("HorizontalPodAutoscaler", "horizontalpodautoscalers",
-                         HorizontalPodAutoscalerStrategy(is_v1=conversion is not None), table=_TABLE, short=("hpa",),
-                         categories=("all",), subresources=(status_of("HorizontalPodAutoscaler"),), conversion=conversion)
+        return group.row(
+            "HorizontalPodAutoscaler",
+            "horizontalpodautoscalers",
+            HorizontalPodAutoscalerStrategy(is_v1=conversion is not None),
+            table=_TABLE,
+            short=("hpa",),
+            categories=("all",),
+            subresources=(status_of("HorizontalPodAutoscaler"),),
+            conversion=conversion,
+        )
 
     return row(V2, None), row(V1, Conversion(to_v2, from_v2))

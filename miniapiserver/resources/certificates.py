@@ -41,10 +41,16 @@ def signer_name_errors(name: str, path: str) -> list[FieldError]:
     domain, _, tail = name.partition("/")
     errors = [too_long(path, 253)] if len(domain) > 253 else []
     labels = domain.split(".")
-    errors += [invalid(path, domain, f'validating label "{label}": {words}') for label in labels for words in dns_label(label)]
+    errors += [
+        invalid(path, domain, f'validating label "{label}": {words}') for label in labels for words in dns_label(label)
+    ]
     if len(labels) < 2:
         errors.append(invalid(path, domain, "should be a domain with at least two segments separated by dots"))
-    errors += [invalid(path, tail, f'validating label "{label}": {words}') for label in tail.split(".") for words in dns_subdomain(label)]
+    errors += [
+        invalid(path, tail, f'validating label "{label}": {words}')
+        for label in tail.split(".")
+        for words in dns_subdomain(label)
+    ]
     return errors
 
 
@@ -99,11 +105,17 @@ class CertificateSigningRequestStrategy(ObjectStrategy):
         errors = self._request_errors(spec.get("request") or "")
         errors += _usage_errors(spec.get("usages"))
         if (signer := spec.get("signerName") or "") == _LEGACY:
-            errors.append(invalid("spec.signerName", signer, "the legacy signerName is not allowed via this API version"))
+            errors.append(
+                invalid("spec.signerName", signer, "the legacy signerName is not allowed via this API version")
+            )
         else:
             errors += signer_name_errors(signer, "spec.signerName")
         if (seconds := spec.get("expirationSeconds")) is not None and seconds < _MIN_SECONDS:
-            errors.append(invalid("spec.expirationSeconds", seconds, "may not specify a duration less than 600 seconds (10 minutes)"))
+            errors.append(
+                invalid(
+                    "spec.expirationSeconds", seconds, "may not specify a duration less than 600 seconds (10 minutes)"
+                )
+            )
         return errors
 
     def _request_errors(self, request: str) -> list[FieldError]:
@@ -124,8 +136,12 @@ class CertificateSigningRequestStrategy(ObjectStrategy):
         conditions, had = objects(status.get("conditions")), objects(before.get("conditions"))
         errors = _condition_errors(conditions)
         for kind in _TRUE_ONLY:
-            if any(item.get("type") == kind for item in had) and not any(item.get("type") == kind for item in conditions):
-                errors.append(forbidden_field("status.conditions", f'updates may not remove a condition of type "{kind}"'))
+            if any(item.get("type") == kind for item in had) and not any(
+                item.get("type") == kind for item in conditions
+            ):
+                errors.append(
+                    forbidden_field("status.conditions", f'updates may not remove a condition of type "{kind}"')
+                )
         new, held = status.get("certificate"), before.get("certificate")
         if held and new != held:
             errors.append(forbidden_field("status.certificate", "updates may not modify existing certificate content"))
@@ -149,8 +165,14 @@ def _usage_errors(usages: Any) -> list[FieldError]:
     listed = [usage or "" for usage in usages or ()]
     if not listed:
         return [required("spec.usages")]
-    errors = [not_supported(f"spec.usages[{index}]", usage, USAGES) for index, usage in enumerate(listed) if usage not in USAGES]
-    return errors + [duplicate(f"spec.usages[{index}]", usage) for index, usage in enumerate(listed) if usage in listed[:index]]
+    errors = [
+        not_supported(f"spec.usages[{index}]", usage, USAGES)
+        for index, usage in enumerate(listed)
+        if usage not in USAGES
+    ]
+    return errors + [
+        duplicate(f"spec.usages[{index}]", usage) for index, usage in enumerate(listed) if usage in listed[:index]
+    ]
 
 
 def _condition_errors(conditions: list[JSON]) -> list[FieldError]:
@@ -220,7 +242,16 @@ _TABLE = table(
 
 def rows(check_request: CheckRequest | None = None) -> tuple[Resource, ...]:
     kind = "CertificateSigningRequest"
-    return (CERTIFICATES.row(
-        kind, "certificatesigningrequests", CertificateSigningRequestStrategy(check_request), namespaced=False, table=_TABLE,
-        short=("csr",), subresources=(Subresource("approval", kind, READ_WRITE), status_of(kind)),
-        selectable=select({"spec.signerName": ("spec", "signerName")}), fields=("spec.signerName",)),)
+    return (
+        CERTIFICATES.row(
+            kind,
+            "certificatesigningrequests",
+            CertificateSigningRequestStrategy(check_request),
+            namespaced=False,
+            table=_TABLE,
+            short=("csr",),
+            subresources=(Subresource("approval", kind, READ_WRITE), status_of(kind)),
+            selectable=select({"spec.signerName": ("spec", "signerName")}),
+            fields=("spec.signerName",),
+        ),
+    )

@@ -31,7 +31,9 @@ def _frozen_errors(obj: JSON, old: JSON, keys: tuple[str, ...]) -> list[FieldErr
     if not old.get("immutable"):
         return []
     errors = [] if obj.get("immutable") else [forbidden_field("immutable", _IMMUTABLE_WORDS)]
-    return errors + [forbidden_field(key, _IMMUTABLE_WORDS) for key in keys if (obj.get(key) or {}) != (old.get(key) or {})]
+    return errors + [
+        forbidden_field(key, _IMMUTABLE_WORDS) for key in keys if (obj.get(key) or {}) != (old.get(key) or {})
+    ]
 
 
 class ConfigMapStrategy(ObjectStrategy):

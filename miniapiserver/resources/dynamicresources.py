@@ -52,12 +52,27 @@ _FIELDS: dict[str, tuple[str, ...]] = {"spec.nodeName": ("spec", "nodeName"), "s
 def rows() -> tuple[Resource, ...]:
     row = RESOURCE.row
     return (
-        row("DeviceClass", "deviceclasses", ObjectStrategy(namespaced=False, generation=True, returns_deleted_object=True),
-            namespaced=False),
-        row("ResourceClaim", "resourceclaims", FixedSpecStrategy(status=True, returns_deleted_object=True), table=_CLAIMS,
-            subresources=(status_of("ResourceClaim"),)),
+        row(
+            "DeviceClass",
+            "deviceclasses",
+            ObjectStrategy(namespaced=False, generation=True, returns_deleted_object=True),
+            namespaced=False,
+        ),
+        row(
+            "ResourceClaim",
+            "resourceclaims",
+            FixedSpecStrategy(status=True, returns_deleted_object=True),
+            table=_CLAIMS,
+            subresources=(status_of("ResourceClaim"),),
+        ),
         row("ResourceClaimTemplate", "resourceclaimtemplates", FixedSpecStrategy(returns_deleted_object=True)),
-        row("ResourceSlice", "resourceslices",
-            ObjectStrategy(namespaced=False, generation=True, returns_deleted_object=True), namespaced=False, table=_SLICES,
-            selectable=select(_FIELDS), fields=tuple(_FIELDS)),
+        row(
+            "ResourceSlice",
+            "resourceslices",
+            ObjectStrategy(namespaced=False, generation=True, returns_deleted_object=True),
+            namespaced=False,
+            table=_SLICES,
+            selectable=select(_FIELDS),
+            fields=tuple(_FIELDS),
+        ),
     )

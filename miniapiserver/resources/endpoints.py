@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 
-from miniapiserver.errors import FieldError, invalid, not_supported, required
+from miniapiserver.errors import FieldError, invalid, required
 from miniapiserver.resources.columns import AGE, NONE, age, column, table
 from miniapiserver.resources.kinds import Group
 from miniapiserver.resources.names import dns_label, label_key, port_number
@@ -108,7 +108,9 @@ def _endpoints_text(obj: JSON) -> str:
         addresses = [address.get("ip") or "" for address in objects(subset.get("addresses"))]
         if not subset.get("ports"):  # headless Services without ports
             found += addresses
-        found += [host_port(address, port.get("port") or 0) for port in objects(subset.get("ports")) for address in addresses]
+        found += [
+            host_port(address, port.get("port") or 0) for port in objects(subset.get("ports")) for address in addresses
+        ]
     return more(found, len(found))
 
 

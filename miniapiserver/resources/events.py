@@ -82,7 +82,10 @@ class EventStrategy(ObjectStrategy):
         errors = metadata_errors(meta, True, subdomain_name)
         if (meta.get("namespace") or "") != where:
             text = "does not match event.namespace"
-            return [invalid("involvedObject.namespace", (event.get("involvedObject") or {}).get("namespace") or "", text), *errors]
+            return [
+                invalid("involvedObject.namespace", (event.get("involvedObject") or {}).get("namespace") or "", text),
+                *errors,
+            ]
         return errors
 
     def _modern_errors(self, event: JSON) -> list[FieldError]:
@@ -140,7 +143,11 @@ def _core_cells(event: JSON, now: float) -> list[Any]:
     if series:
         last_seen, count = since(series.get("lastObservedTime"), now), series.get("count") or 0
     target = event.get("involvedObject") or {}
-    shown = f"{(target.get('kind') or '').lower()}/{target.get('name') or ''}" if target.get("name") else (target.get("kind") or "").lower()
+    shown = (
+        f"{(target.get('kind') or '').lower()}/{target.get('name') or ''}"
+        if target.get("name")
+        else (target.get("kind") or "").lower()
+    )
     return [last_seen, event.get("type") or "", event.get("reason") or "", shown, target.get("fieldPath") or "",
             _source_text(event), (event.get("message") or "").strip(), first_seen, count, name(event)]
 
@@ -176,6 +183,6 @@ def core_event_row(group: Group) -> Resource:
 
 
 def rows() -> tuple[Resource, ...]:
-    fields = tuple(f"regarding.{key}" for key in _REFERENCE) + ("reason", "reportingController", "type")
+    fields = (*(f"regarding.{key}" for key in _REFERENCE), "reason", "reportingController", "type")
     return (EVENTS.row("Event", "events", EventStrategy(is_new=True), table=_NEW_TABLE, short=("ev",), storage="events",
                        ttl=TTL, selectable=new_fields, fields=fields, conversion=Conversion(to_core, from_core)),)

@@ -64,12 +64,16 @@ class PriorityLevelStrategy(ObjectStrategy):
         if kind == "Limited" and spec.get("limited") is None:
             return [required("spec.limited", "must not be empty when type is Limited")]
         if kind == "Exempt" and spec.get("limited") is not None:
-            return [FieldError("spec.limited", "FieldValueForbidden", "Forbidden: must be nil if the type is not Limited")]
+            return [
+                FieldError("spec.limited", "FieldValueForbidden", "Forbidden: must be nil if the type is not Limited")
+            ]
         return []
 
 
 def _missing_level(obj: JSON) -> str:
-    condition = next((item for item in objects((obj.get("status") or {}).get("conditions")) if item.get("type") == "Dangling"), None)
+    condition = next(
+        (item for item in objects((obj.get("status") or {}).get("conditions")) if item.get("type") == "Dangling"), None
+    )
     return str(condition.get("status")) if condition else "?"
 
 
@@ -83,7 +87,11 @@ def _level_cells(obj: JSON, now: float) -> list[Any]:
     spec = obj.get("spec") or {}
     limits = spec.get("limited") or {}
     queuing = (limits.get("limitResponse") or {}).get("queuing") or {}
-    shares = limits.get("nominalConcurrencyShares") if spec.get("limited") else (spec.get("exempt") or {}).get("nominalConcurrencyShares")
+    shares = (
+        limits.get("nominalConcurrencyShares")
+        if spec.get("limited")
+        else (spec.get("exempt") or {}).get("nominalConcurrencyShares")
+    )
     return [spec.get("type") or "", NONE if shares is None else shares,
             *(queuing.get(key) or NONE for key in ("queues", "handSize", "queueLengthLimit")), age(obj, now)]
 

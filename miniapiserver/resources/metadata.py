@@ -128,8 +128,13 @@ def metadata_update_errors(meta: JSON, old: JSON, path: str = "metadata") -> lis
     errors: list[FieldError] = []
     added = {item or "" for item in meta.get("finalizers") or ()} - {item or "" for item in old.get("finalizers") or ()}
     if old.get("deletionTimestamp") and added:
-        errors.append(forbidden_field(f"{path}.finalizers", "no new finalizers can be added if the object is being deleted, "
-                                                            f"found new finalizers {go_list(sorted(added))}"))
+        errors.append(
+            forbidden_field(
+                f"{path}.finalizers",
+                "no new finalizers can be added if the object is being deleted, "
+                f"found new finalizers {go_list(sorted(added))}",
+            )
+        )
     generation = meta.get("generation") or 0
     if generation < 0:
         errors.append(invalid(f"{path}.generation", generation, NOT_NEGATIVE))

@@ -37,7 +37,9 @@ _percent = re.compile(_PERCENT).fullmatch
 _port_charset = re.compile("[-a-z0-9]+").fullmatch
 _letter = re.compile("[a-z]").search
 
-_KEY_WORDS = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character"
+_KEY_WORDS = (
+    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character"
+)
 
 
 def regex_words(words: str, pattern: str, *examples: str) -> str:
@@ -60,24 +62,60 @@ def byte_length(value: str) -> int:
     return len(value) if value.isascii() else len(value.encode(errors="surrogatepass"))
 
 
-_LABEL_WORDS = regex_words("a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must "
-                           "start and end with an alphanumeric character", _LABEL, "my-name", "123-abc")
-_SUBDOMAIN_WORDS = regex_words("a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or "
-                               "'.', and must start and end with an alphanumeric character", _SUBDOMAIN, "example.com")
-_DNS1035_WORDS = regex_words("a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an "
-                             "alphabetic character, and end with an alphanumeric character", _DNS1035, "my-name", "abc-123")
+_LABEL_WORDS = regex_words(
+    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must "
+    "start and end with an alphanumeric character",
+    _LABEL,
+    "my-name",
+    "123-abc",
+)
+_SUBDOMAIN_WORDS = regex_words(
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or "
+    "'.', and must start and end with an alphanumeric character",
+    _SUBDOMAIN,
+    "example.com",
+)
+_DNS1035_WORDS = regex_words(
+    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an "
+    "alphabetic character, and end with an alphanumeric character",
+    _DNS1035,
+    "my-name",
+    "abc-123",
+)
 _KEY_NAME_WORDS = regex_words(_KEY_WORDS, _KEY_NAME, "MyName", "my.name", "123-abc")
-_LABEL_VALUE_WORDS = regex_words("a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or "
-                                 "'.', and must start and end with an alphanumeric character", _LABEL_VALUE,
-                                 "MyValue", "my_value", "12345")
-_CONFIG_KEY_WORDS = regex_words("a valid config key must consist of alphanumeric characters, '-', '_' or '.'", _CONFIG_KEY,
-                                "key.name", "KEY_NAME", "key-name")
-_C_IDENTIFIER_WORDS = regex_words("a valid C identifier must start with alphabetic character or '_', followed by a string of "
-                                  "alphanumeric characters or '_'", _C_IDENTIFIER, "my_name", "MY_NAME", "MyName")
-_HEADER_WORDS = regex_words("a valid HTTP header must consist of alphanumeric characters or '-'", _HEADER, "X-Header-Name")
-_WILDCARD_WORDS = regex_words("a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which "
-                              "must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric "
-                              "character", r"\*\." + _SUBDOMAIN, "*.example.com")
+_LABEL_VALUE_WORDS = regex_words(
+    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or "
+    "'.', and must start and end with an alphanumeric character",
+    _LABEL_VALUE,
+    "MyValue",
+    "my_value",
+    "12345",
+)
+_CONFIG_KEY_WORDS = regex_words(
+    "a valid config key must consist of alphanumeric characters, '-', '_' or '.'",
+    _CONFIG_KEY,
+    "key.name",
+    "KEY_NAME",
+    "key-name",
+)
+_C_IDENTIFIER_WORDS = regex_words(
+    "a valid C identifier must start with alphabetic character or '_', followed by a string of "
+    "alphanumeric characters or '_'",
+    _C_IDENTIFIER,
+    "my_name",
+    "MY_NAME",
+    "MyName",
+)
+_HEADER_WORDS = regex_words(
+    "a valid HTTP header must consist of alphanumeric characters or '-'", _HEADER, "X-Header-Name"
+)
+_WILDCARD_WORDS = regex_words(
+    "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which "
+    "must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric "
+    "character",
+    r"\*\." + _SUBDOMAIN,
+    "*.example.com",
+)
 _PERCENT_WORDS = regex_words("a valid percent string must be a numeric string followed by an ending '%'", _PERCENT,
                              "1%", "93%")
 _ENV_WORDS = "a valid environment variable name must consist only of printable ASCII characters other than '='"
@@ -119,10 +157,17 @@ def label_key(value: str) -> list[str]:
     """A label key, which is also a "qualified name": `[prefix/]name`."""
     parts = value.split("/")
     if len(parts) > 2:
-        return [f"a valid label key {_KEY_NAME_WORDS} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"]
+        return [
+            f"a valid label key {_KEY_NAME_WORDS} with an optional DNS subdomain prefix and '/' "
+            "(e.g. 'example.com/MyName')"
+        ]
     name, errors = parts[-1], []
     if len(parts) == 2:
-        errors = [f"prefix part {words}" for words in dns_subdomain(parts[0])] if parts[0] else ["prefix part must be non-empty"]
+        errors = (
+            [f"prefix part {words}" for words in dns_subdomain(parts[0])]
+            if parts[0]
+            else ["prefix part must be non-empty"]
+        )
     if not name:
         errors.append("name part must be non-empty")
     elif byte_length(name) > 63:

@@ -76,7 +76,11 @@ def _finalizer_errors(obj: JSON) -> list[FieldError]:
     for finalizer in (obj.get("spec") or {}).get("finalizers") or ():
         errors += [invalid("spec.finalizers", finalizer or "", words) for words in label_key(finalizer or "")]
         if not errors and "/" not in (finalizer or "") and finalizer != FINALIZER:
-            errors.append(invalid("spec.finalizers", finalizer, "name is neither a standard finalizer name nor is it fully qualified"))
+            errors.append(
+                invalid(
+                    "spec.finalizers", finalizer, "name is neither a standard finalizer name nor is it fully qualified"
+                )
+            )
     return errors
 
 

@@ -40,7 +40,7 @@ def cidr_errors(cidr: str, path: str) -> list[FieldError]:
 
 
 class IngressStrategy(ObjectStrategy):
-    status_shape = {"loadBalancer": {}}
+    status_shape = (("loadBalancer", {}),)
 
     def default(self, obj: JSON) -> None:
         super().default(obj)
@@ -102,7 +102,9 @@ def _backend_errors(backend: JSON, path: str) -> list[FieldError]:
     if resource is not None:
         return [required(f"{path}.resource.{key}") for key in ("kind", "name") if not resource.get(key)]
     if service is None:
-        return [required(f"{path}.service.name")] if not backend else [required(path, "port name or number is required")]
+        return (
+            [required(f"{path}.service.name")] if not backend else [required(path, "port name or number is required")]
+        )
     return _service_backend_errors(service, f"{path}.service")
 
 
@@ -187,24 +189,37 @@ def _policy_port_errors(port: JSON, path: str) -> list[FieldError]:
 
 def _peer_errors(peer: JSON, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
-    block, selectors = peer.get("ipBlock"), [key for key in ("podSelector", "namespaceSelector") if peer.get(key) is not None]
+    block, selectors = (
+        peer.get("ipBlock"),
+        [key for key in ("podSelector", "namespaceSelector") if peer.get(key) is not None],
+    )
     for key in selectors:
         errors += label_selector_errors(peer[key], f"{path}.{key}")
     if block is not None:
-        errors += [required(f"{path}.ipBlock.cidr")] if not block.get("cidr") else cidr_errors(block["cidr"], f"{path}.ipBlock.cidr")
+        errors += (
+            [required(f"{path}.ipBlock.cidr")]
+            if not block.get("cidr")
+            else cidr_errors(block["cidr"], f"{path}.ipBlock.cidr")
+        )
         for index, other in enumerate(block.get("except") or ()):
             errors += cidr_errors(other or "", f"{path}.ipBlock.except[{index}]")
     if not selectors and block is None:
         errors.append(required(path, "must specify a peer"))
     elif selectors and block is not None:
-        errors.append(FieldError(path, "FieldValueForbidden", "Forbidden: may not specify both ipBlock and another peer"))
+        errors.append(
+            FieldError(path, "FieldValueForbidden", "Forbidden: may not specify both ipBlock and another peer")
+        )
     return errors
 
 
 class IPAddressStrategy(ObjectStrategy):
     def check(self, obj: JSON) -> list[FieldError]:
         name, parent = metadata_of(obj).get("name") or "", (obj.get("spec") or {}).get("parentRef")
-        errors = [] if is_ip(name) else [invalid("metadata.name", name, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")]
+        errors = (
+            []
+            if is_ip(name)
+            else [invalid("metadata.name", name, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")]
+        )
         if parent is None:
             return [*errors, required("spec.parentRef")]
         return errors + [required(f"spec.parentRef.{key}") for key in ("resource", "name") if not parent.get(key)]
@@ -268,9 +283,14 @@ _INGRESSES = table(
 _CLASSES = table(
     column("Controller", "Controller that is responsible for handling this class"),
     column("Parameters", "A reference to a resource with additional parameters"), AGE, cells=_class_cells)
-_POLICIES = table(column("Pod-Selector", "NetworkPolicySpec.podSelector"), AGE,
-                  cells=lambda obj, now: [selector_text((obj.get("spec") or {}).get("podSelector") or {}), age(obj, now)])
-_ADDRESSES = table(column("ParentRef", "IPAddressSpec.parentRef"), AGE, cells=lambda obj, now: [_parent_text(obj), age(obj, now)])
+_POLICIES = table(
+    column("Pod-Selector", "NetworkPolicySpec.podSelector"),
+    AGE,
+    cells=lambda obj, now: [selector_text((obj.get("spec") or {}).get("podSelector") or {}), age(obj, now)],
+)
+_ADDRESSES = table(
+    column("ParentRef", "IPAddressSpec.parentRef"), AGE, cells=lambda obj, now: [_parent_text(obj), age(obj, now)]
+)
 _CIDRS = table(column("CIDRs", "ServiceCIDRSpec.cidrs"), AGE,
                cells=lambda obj, now: [joined((obj.get("spec") or {}).get("cidrs")), age(obj, now)])
 
@@ -280,12 +300,44 @@ def rows() -> tuple[Resource, ...]:
     parent: dict[str, tuple[str, ...]] = {f"spec.parentRef.{key}": ("spec", "parentRef", key)
                                           for key in ("group", "resource", "namespace", "name")}
     return (
-        row("IngressClass", "ingressclasses", IngressClassStrategy(namespaced=False, generation=True), namespaced=False, table=_CLASSES),
-        row("Ingress", "ingresses", IngressStrategy(status=True, generation=True), table=_INGRESSES, short=("ing",),
-            subresources=(status_of("Ingress"),)),
-        row("IPAddress", "ipaddresses", IPAddressStrategy(namespaced=False), namespaced=False, table=_ADDRESSES, short=("ip",),
-            selectable=select(parent), fields=tuple(parent)),
-        row("NetworkPolicy", "networkpolicies", NetworkPolicyStrategy(generation=True), table=_POLICIES, short=("netpol",)),
-        row("ServiceCIDR", "servicecidrs", ServiceCIDRStrategy(namespaced=False, status=True), namespaced=False, table=_CIDRS,
-            subresources=(status_of("ServiceCIDR"),)),
+        row(
+            "IngressClass",
+            "ingressclasses",
+            IngressClassStrategy(namespaced=False, generation=True),
+            namespaced=False,
+            table=_CLASSES,
+        ),
+        row(
+            "Ingress",
+            "ingresses",
+            IngressStrategy(status=True, generation=True),
+            table=_INGRESSES,
+            short=("ing",),
+            subresources=(status_of("Ingress"),),
+        ),
+        row(
+            "IPAddress",
+            "ipaddresses",
+            IPAddressStrategy(namespaced=False),
+            namespaced=False,
+            table=_ADDRESSES,
+            short=("ip",),
+            selectable=select(parent),
+            fields=tuple(parent),
+        ),
+        row(
+            "NetworkPolicy",
+            "networkpolicies",
+            NetworkPolicyStrategy(generation=True),
+            table=_POLICIES,
+            short=("netpol",),
+        ),
+        row(
+            "ServiceCIDR",
+            "servicecidrs",
+            ServiceCIDRStrategy(namespaced=False, status=True),
+            namespaced=False,
+            table=_CIDRS,
+            subresources=(status_of("ServiceCIDR"),),
+        ),
     )

@@ -33,8 +33,9 @@ class NodeStrategy(ObjectStrategy):
         endpoint = endpoints["kubeletEndpoint"] = endpoints.get("kubeletEndpoint") or {}
         if endpoint.get("Port") is None:
             endpoint["Port"] = 0
-        status["nodeInfo"] = dict.fromkeys(_INFO, "") | {key: value for key, value in (status.get("nodeInfo") or {}).items()
-                                                        if value is not None}
+        status["nodeInfo"] = dict.fromkeys(_INFO, "") | {
+            key: value for key, value in (status.get("nodeInfo") or {}).items() if value is not None
+        }
         canonicalize(status.get("capacity"))
         canonicalize(status.get("allocatable"))
         if status.get("capacity") and not status.get("allocatable"):
@@ -62,9 +63,13 @@ class NodeStrategy(ObjectStrategy):
         spec, old_spec = obj.get("spec") or {}, old.get("spec") or {}
         errors = self.check(obj)
         if old_spec.get("podCIDRs") and spec.get("podCIDRs") != old_spec["podCIDRs"]:
-            errors.append(forbidden_field("spec.podCIDRs", "node updates may not change podCIDR except from \"\" to valid"))
+            errors.append(
+                forbidden_field("spec.podCIDRs", 'node updates may not change podCIDR except from "" to valid')
+            )
         if old_spec.get("providerID") and spec.get("providerID") != old_spec["providerID"]:
-            errors.append(forbidden_field("spec.providerID", "node updates may not change providerID except from \"\" to valid"))
+            errors.append(
+                forbidden_field("spec.providerID", 'node updates may not change providerID except from "" to valid')
+            )
         return errors
 
     def check_status(self, obj: JSON, old: JSON) -> list[FieldError]:
@@ -105,13 +110,17 @@ def _taint_errors(taints: Any, path: str) -> list[FieldError]:
 
 
 def _taint_text(taint: JSON) -> str:
-    words = [f'"{name}":"{taint.get(key) or ""}"' for name, key in (("Key", "key"), ("Value", "value"), ("Effect", "effect"))]
+    words = [
+        f'"{name}":"{taint.get(key) or ""}"' for name, key in (("Key", "key"), ("Value", "value"), ("Effect", "effect"))
+    ]
     return "{" + ",".join([*words, '"TimeAdded":null']) + "}"
 
 
 def node_status_word(node: JSON) -> str:
     """Ready, NotReady or Unknown, and whether it is cordoned."""
-    ready = next((item for item in objects((node.get("status") or {}).get("conditions")) if item.get("type") == "Ready"), None)
+    ready = next(
+        (item for item in objects((node.get("status") or {}).get("conditions")) if item.get("type") == "Ready"), None
+    )
     word = "Unknown" if ready is None else "Ready" if ready.get("status") == "True" else "NotReady"
     return f"{word},SchedulingDisabled" if (node.get("spec") or {}).get("unschedulable") else word
 
@@ -125,7 +134,9 @@ def node_roles(node: JSON) -> str:
 
 
 def _address(status: JSON, kind: str) -> str:
-    return next((item.get("address") or "" for item in objects(status.get("addresses")) if item.get("type") == kind), NONE)
+    return next(
+        (item.get("address") or "" for item in objects(status.get("addresses")) if item.get("type") == kind), NONE
+    )
 
 
 def _cells(node: JSON, now: float) -> list[Any]:
@@ -146,6 +157,14 @@ _TABLE = table(
 
 def node_row(group: Group) -> Resource:
     fields: dict[str, tuple[str, ...]] = {"spec.unschedulable": ("spec", "unschedulable")}
-    return group.row("Node", "nodes", NodeStrategy(namespaced=False, status=True), namespaced=False, table=_TABLE, short=("no",),
-                     subresources=(Subresource("proxy", "NodeProxyOptions", PROXY_VERBS), status_of("Node")),
-                     selectable=select(fields, {"spec.unschedulable": "false"}), fields=tuple(fields))
+    return group.row(
+        "Node",
+        "nodes",
+        NodeStrategy(namespaced=False, status=True),
+        namespaced=False,
+        table=_TABLE,
+        short=("no",),
+        subresources=(Subresource("proxy", "NodeProxyOptions", PROXY_VERBS), status_of("Node")),
+        selectable=select(fields, {"spec.unschedulable": "false"}),
+        fields=tuple(fields),
+    )

@@ -18,13 +18,20 @@ from miniapiserver.resources.strategy import ObjectStrategy
 JSON = dict[str, Any]
 
 _MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
-_SHORT_MODES = (("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP"))
+_SHORT_MODES = (
+    ("ReadWriteOnce", "RWO"),
+    ("ReadOnlyMany", "ROX"),
+    ("ReadWriteMany", "RWX"),
+    ("ReadWriteOncePod", "RWOP"),
+)
 _RECLAIM = ("Delete", "Recycle", "Retain")
 _VOLUME_MODES = ("Block", "Filesystem")
 _NOT_SOURCES = frozenset(("capacity", "accessModes", "claimRef", "persistentVolumeReclaimPolicy", "storageClassName",
                           "mountOptions", "volumeMode", "nodeAffinity", "volumeAttributesClassName"))
 _CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
-_CLAIM_WORDS = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
+_CLAIM_WORDS = (
+    "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
+)
 
 
 def _mode_errors(modes: Any, path: str) -> list[FieldError]:
@@ -63,7 +70,9 @@ class PersistentVolumeStrategy(ObjectStrategy):
         if "storage" not in capacity or len(capacity) > 1:
             errors.append(not_supported("spec.capacity", capacity, ("storage",)))
         for name, amount in capacity.items():
-            errors += amount_errors(name, amount, f"spec.capacity[{name}]") + _positive(amount, f"spec.capacity[{name}]")
+            errors += amount_errors(name, amount, f"spec.capacity[{name}]") + _positive(
+                amount, f"spec.capacity[{name}]"
+            )
         policy = spec.get("persistentVolumeReclaimPolicy")
         if policy and policy not in _RECLAIM:
             errors.append(not_supported("spec.persistentVolumeReclaimPolicy", policy, _RECLAIM))
@@ -77,7 +86,11 @@ class PersistentVolumeStrategy(ObjectStrategy):
         errors = self.check(obj)
         new_source, old_source = _source(spec), _source(old_spec)
         if new_source != old_source:
-            errors.append(forbidden_field("spec.persistentvolumesource", "spec.persistentvolumesource is immutable after creation\n"))
+            errors.append(
+                forbidden_field(
+                    "spec.persistentvolumesource", "spec.persistentvolumesource is immutable after creation\n"
+                )
+            )
         if spec.get("volumeMode") != old_spec.get("volumeMode"):
             errors.append(invalid("volumeMode", spec.get("volumeMode"), "field is immutable"))
         return errors
@@ -221,23 +234,42 @@ def _claim_cells(obj: JSON, now: float) -> list[Any]:
     capacity = modes = ""
     if spec.get("volumeName"):
         modes, capacity = _modes_text(status.get("accessModes")), (status.get("capacity") or {}).get("storage") or "0"
-    return [_phase(obj), spec.get("volumeName") or "", capacity, modes, _class(obj), _attributes_class(spec), age(obj, now),
-            spec.get("volumeMode") or "<unset>"]
+    return [
+        _phase(obj),
+        spec.get("volumeName") or "",
+        capacity,
+        modes,
+        _class(obj),
+        _attributes_class(spec),
+        age(obj, now),
+        spec.get("volumeMode") or "<unset>",
+    ]
 
 
 _VOLUMES = table(
-    column("Capacity", "PersistentVolumeSpec.capacity"), column("Access Modes", "PersistentVolumeSpec.accessModes"),
+    column("Capacity", "PersistentVolumeSpec.capacity"),
+    column("Access Modes", "PersistentVolumeSpec.accessModes"),
     column("Reclaim Policy", "PersistentVolumeSpec.persistentVolumeReclaimPolicy"),
-    column("Status", "PersistentVolumeStatus.phase"), column("Claim", "PersistentVolumeSpec.claimRef"),
-    column("StorageClass", "StorageClass of the pv"), column("VolumeAttributesClass", "VolumeAttributesClass of the pv"),
-    column("Reason", "PersistentVolumeStatus.reason"), AGE,
-    column("VolumeMode", "PersistentVolumeSpec.volumeMode", wide=True), cells=_volume_cells)
+    column("Status", "PersistentVolumeStatus.phase"),
+    column("Claim", "PersistentVolumeSpec.claimRef"),
+    column("StorageClass", "StorageClass of the pv"),
+    column("VolumeAttributesClass", "VolumeAttributesClass of the pv"),
+    column("Reason", "PersistentVolumeStatus.reason"),
+    AGE,
+    column("VolumeMode", "PersistentVolumeSpec.volumeMode", wide=True),
+    cells=_volume_cells,
+)
 _CLAIMS = table(
-    column("Status", "PersistentVolumeClaimStatus.phase"), column("Volume", "PersistentVolumeClaimSpec.volumeName"),
+    column("Status", "PersistentVolumeClaimStatus.phase"),
+    column("Volume", "PersistentVolumeClaimSpec.volumeName"),
     column("Capacity", "PersistentVolumeClaimStatus.capacity"),
-    column("Access Modes", "PersistentVolumeClaimStatus.accessModes"), column("StorageClass", "StorageClass of the pvc"),
-    column("VolumeAttributesClass", "VolumeAttributesClass of the pvc"), AGE,
-    column("VolumeMode", "PersistentVolumeClaimSpec.volumeMode", wide=True), cells=_claim_cells)
+    column("Access Modes", "PersistentVolumeClaimStatus.accessModes"),
+    column("StorageClass", "StorageClass of the pvc"),
+    column("VolumeAttributesClass", "VolumeAttributesClass of the pvc"),
+    AGE,
+    column("VolumeMode", "PersistentVolumeClaimSpec.volumeMode", wide=True),
+    cells=_claim_cells,
+)
 
 
 def persistent_volume_row(group: Group) -> Resource:
@@ -248,5 +280,11 @@ def persistent_volume_row(group: Group) -> Resource:
 
 def persistent_volume_claim_row(group: Group) -> Resource:
     kind = "PersistentVolumeClaim"
-    return group.row(kind, "persistentvolumeclaims", PersistentVolumeClaimStrategy(status=True, returns_deleted_object=True),
-                     table=_CLAIMS, short=("pvc",), subresources=(status_of(kind),))
+    return group.row(
+        kind,
+        "persistentvolumeclaims",
+        PersistentVolumeClaimStrategy(status=True, returns_deleted_object=True),
+        table=_CLAIMS,
+        short=("pvc",),
+        subresources=(status_of(kind),),
+    )

@@ -17,7 +17,7 @@ _COUNTS = ("disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPo
 
 
 class PodDisruptionBudgetStrategy(ObjectStrategy):
-    status_shape = dict.fromkeys(_COUNTS, 0)
+    status_shape = tuple((key, 0) for key in _COUNTS)
 
     def default(self, obj: JSON) -> None:
         super().default(obj)
@@ -34,8 +34,13 @@ class PodDisruptionBudgetStrategy(ObjectStrategy):
         errors += label_selector_errors(spec.get("selector"), "spec.selector")
         policy = spec.get("unhealthyPodEvictionPolicy")
         if policy is not None and policy not in ("IfHealthyBudget", "AlwaysAllow"):
-            errors.append(FieldError("spec.unhealthyPodEvictionPolicy", "FieldValueNotSupported",
-                                     f'Unsupported value: "{policy}": supported values: "AlwaysAllow", "IfHealthyBudget"'))
+            errors.append(
+                FieldError(
+                    "spec.unhealthyPodEvictionPolicy",
+                    "FieldValueNotSupported",
+                    f'Unsupported value: "{policy}": supported values: "AlwaysAllow", "IfHealthyBudget"',
+                )
+            )
         return errors
 
     def check_status(self, obj: JSON, old: JSON) -> list[FieldError]:
@@ -61,5 +66,13 @@ _TABLE = table(
 
 def rows() -> tuple[Resource, ...]:
     kind = "PodDisruptionBudget"
-    return (POLICY.row(kind, "poddisruptionbudgets", PodDisruptionBudgetStrategy(status=True, generation=True), table=_TABLE,
-                       short=("pdb",), subresources=(status_of(kind),)),)
+    return (
+        POLICY.row(
+            kind,
+            "poddisruptionbudgets",
+            PodDisruptionBudgetStrategy(status=True, generation=True),
+            table=_TABLE,
+            short=("pdb",),
+            subresources=(status_of(kind),),
+        ),
+    )

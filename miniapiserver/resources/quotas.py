@@ -17,11 +17,29 @@ JSON = dict[str, Any]
 _SCOPES = ("BestEffort", "CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "PriorityClass", "Terminating",
            "VolumeAttributesClass")
 _LIMITS = ("max", "min", "default", "defaultRequest", "maxLimitRequestRatio")
-_STANDARD = frozenset((
-    "cpu", "memory", "ephemeral-storage", "requests.cpu", "requests.memory", "requests.storage", "requests.ephemeral-storage",
-    "limits.cpu", "limits.memory", "limits.ephemeral-storage", "pods", "resourcequotas", "services",
-    "replicationcontrollers", "secrets", "persistentvolumeclaims", "configmaps", "services.nodeports",
-    "services.loadbalancers"))
+_STANDARD = frozenset(
+    (
+        "cpu",
+        "memory",
+        "ephemeral-storage",
+        "requests.cpu",
+        "requests.memory",
+        "requests.storage",
+        "requests.ephemeral-storage",
+        "limits.cpu",
+        "limits.memory",
+        "limits.ephemeral-storage",
+        "pods",
+        "resourcequotas",
+        "services",
+        "replicationcontrollers",
+        "secrets",
+        "persistentvolumeclaims",
+        "configmaps",
+        "services.nodeports",
+        "services.loadbalancers",
+    )
+)
 
 
 class ResourceQuotaStrategy(ObjectStrategy):
@@ -73,9 +91,14 @@ def _summary(obj: JSON, limits: bool) -> str:
 
 _QUOTAS = table(
     column("Request", "Request represents a minimum amount of cpu/memory that a container may consume."),
-    column("Limit", "Limits control the maximum amount of cpu/memory that a container may use independent of contention on "
-                    "the node."), AGE,
-    cells=lambda obj, now: [_summary(obj, limits=False), _summary(obj, limits=True), age(obj, now)])
+    column(
+        "Limit",
+        "Limits control the maximum amount of cpu/memory that a container may use independent of contention on "
+        "the node.",
+    ),
+    AGE,
+    cells=lambda obj, now: [_summary(obj, limits=False), _summary(obj, limits=True), age(obj, now)],
+)
 
 
 class LimitRangeStrategy(ObjectStrategy):
@@ -132,12 +155,19 @@ def _item_errors(item: JSON, path: str) -> list[FieldError]:
 def _order_errors(item: JSON, path: str) -> list[FieldError]:
     """min ≤ defaultRequest ≤ default ≤ max, for every resource that has both."""
     errors: list[FieldError] = []
-    pairs = (("min", "max", "min value {low} is greater than max value {high}", "min"),
-             ("min", "defaultRequest", "min value {low} is greater than default request value {high}", "defaultRequest"),
-             ("defaultRequest", "max", "default request value {low} is greater than max value {high}", "defaultRequest"),
-             ("defaultRequest", "default", "default request value {low} is greater than default limit value {high}", "defaultRequest"),
-             ("min", "default", "min value {low} is greater than default value {high}", "default"),
-             ("default", "max", "default value {low} is greater than max value {high}", "default"))
+    pairs = (
+        ("min", "max", "min value {low} is greater than max value {high}", "min"),
+        ("min", "defaultRequest", "min value {low} is greater than default request value {high}", "defaultRequest"),
+        ("defaultRequest", "max", "default request value {low} is greater than max value {high}", "defaultRequest"),
+        (
+            "defaultRequest",
+            "default",
+            "default request value {low} is greater than default limit value {high}",
+            "defaultRequest",
+        ),
+        ("min", "default", "min value {low} is greater than default value {high}", "default"),
+        ("default", "max", "default value {low} is greater than max value {high}", "default"),
+    )
     for low_key, high_key, words, where in pairs:
         lows, highs = item.get(low_key) or {}, item.get(high_key) or {}
         for name in sorted(set(lows) & set(highs)):

@@ -58,7 +58,11 @@ def _aggregation_errors(aggregation: JSON) -> list[FieldError]:
     selectors = objects(aggregation.get("clusterRoleSelectors"))
     if not selectors:
         return [required(path, "at least one clusterRoleSelector required if aggregationRule is non-nil")]
-    return [error for index, selector in enumerate(selectors) for error in label_selector_errors(selector, f"{path}[{index}]")]
+    return [
+        error
+        for index, selector in enumerate(selectors)
+        for error in label_selector_errors(selector, f"{path}[{index}]")
+    ]
 
 
 class BindingStrategy(ObjectStrategy):
@@ -138,7 +142,13 @@ def _lower(kind: str) -> str:
 def rows() -> tuple[Resource, ...]:
     row = RBAC.row
     return (
-        row("ClusterRoleBinding", "clusterrolebindings", BindingStrategy(False), namespaced=False, table=_bindings("ClusterRoleBinding")),
+        row(
+            "ClusterRoleBinding",
+            "clusterrolebindings",
+            BindingStrategy(False),
+            namespaced=False,
+            table=_bindings("ClusterRoleBinding"),
+        ),
         row("ClusterRole", "clusterroles", RoleStrategy(False), namespaced=False, table=NAME_AND_CREATED),
         row("RoleBinding", "rolebindings", BindingStrategy(True), table=_bindings("RoleBinding")),
         row("Role", "roles", RoleStrategy(True), table=NAME_AND_CREATED),

@@ -17,7 +17,7 @@ ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "up
 
 @dataclass(frozen=True, slots=True)
 class WriteContext:
-    """Facts of one write that a strategy may need. `now` is RFC3339 with seconds; `user` and `groups` name the caller."""
+    """Facts of one write that a strategy may need. `now` is RFC3339 with seconds; `user`, `groups` name the caller."""
 
     now: str
     user: str = ""
@@ -29,7 +29,7 @@ class WriteContext:
 
 
 class Strategy:
-    """How a kind is defaulted, prepared and validated (apiserver `rest.RESTCreateStrategy` and its kin). No I/O, no clock.
+    """How a kind is defaulted, prepared and validated (apiserver `rest.RESTCreateStrategy` and kin). No I/O, no clock.
 
     All functions take plain dicts as decoded from JSON. `default`, `prepare_*` change `obj` in place.
     """
@@ -61,7 +61,7 @@ class Strategy:
         return []
 
     def prepare_for_status_update(self, obj: JSON, old: JSON, context: WriteContext) -> None:
-        """Keep spec and most metadata of `old`, take status from `obj`. Same for other subresources via `context.subresource`."""
+        """Keep spec and most metadata of `old`, take status from `obj`. Other subresources by `context.subresource`."""
 
     def validate_status_update(self, obj: JSON, old: JSON) -> list[FieldError]:
         return []
@@ -104,7 +104,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """How a second version of one stored kind (events.k8s.io/v1 Event, autoscaling/v1 HPA) becomes the stored shape and back."""
+    """How a second version of a stored kind (events.k8s.io/v1 Event, autoscaling/v1 HPA) becomes it and back."""
 
     to_storage: Callable[[JSON], JSON]
     from_storage: Callable[[JSON], JSON]
@@ -115,7 +115,7 @@ class Resource:
     """One row: a resource of one group and version.
 
     `type_name` is the key of its type in the schema table (OpenAPI definition name, `io.k8s.api.core.v1.Pod`).
-    `storage` is the key part below /registry (`pods`, `deployments.apps`); "" for kinds that are never stored (reviews).
+    `storage` is the key part below /registry (`pods`, `deployments.apps`); "" for kinds never stored (reviews).
     `selectable_fields(obj)` gives every field a fieldSelector may name, metadata.name and metadata.namespace included;
     `field_names` lists those names.
     """

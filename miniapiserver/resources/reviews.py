@@ -5,7 +5,6 @@ My job: their rows. What is answered is decided by authentication and authorizat
 
 from miniapiserver.resources.kinds import Group
 from miniapiserver.resources.resource import Resource
-from miniapiserver.resources.strategy import ObjectStrategy
 
 AUTHENTICATION = Group("authentication.k8s.io", "v1", "io.k8s.api.authentication")
 AUTHORIZATION = Group("authorization.k8s.io", "v1", "io.k8s.api.authorization")

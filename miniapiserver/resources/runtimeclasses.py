@@ -17,7 +17,9 @@ NODE = Group("node.k8s.io", "v1", "io.k8s.api.node")
 class RuntimeClassStrategy(ObjectStrategy):
     def check(self, obj: JSON) -> list[FieldError]:
         handler = obj.get("handler") or ""
-        return [invalid("handler", handler, words) for words in dns_label(handler)] if handler else [required("handler")]
+        return (
+            [invalid("handler", handler, words) for words in dns_label(handler)] if handler else [required("handler")]
+        )
 
     def check_update(self, obj: JSON, old: JSON) -> list[FieldError]:
         same = (obj.get("handler") or "") == (old.get("handler") or "")

@@ -44,4 +44,7 @@ def scale_into(obj: JSON, scale: JSON) -> JSON:
     meta = dict(obj.get("metadata") or {})
     if version := (scale.get("metadata") or {}).get("resourceVersion"):
         meta["resourceVersion"] = version
-    return obj | {"metadata": meta, "spec": (obj.get("spec") or {}) | {"replicas": (scale.get("spec") or {}).get("replicas") or 0}}
+    return obj | {
+        "metadata": meta,
+        "spec": (obj.get("spec") or {}) | {"replicas": (scale.get("spec") or {}).get("replicas") or 0},
+    }

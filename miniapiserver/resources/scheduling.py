@@ -32,8 +32,13 @@ class PriorityClassStrategy(ObjectStrategy):
         errors: list[FieldError] = []
         if name.startswith("system-"):
             if _SYSTEM.get(name) != value:
-                errors.append(forbidden_field("metadata.name", "priority class names with 'system-' prefix are reserved for "
-                                                               "system use only. error: " + _reserved_words(name)))
+                errors.append(
+                    forbidden_field(
+                        "metadata.name",
+                        "priority class names with 'system-' prefix are reserved for "
+                        "system use only. error: " + _reserved_words(name),
+                    )
+                )
         elif value > _HIGHEST:
             errors.append(forbidden_field("value", f"maximum allowed value of a user defined priority is {_HIGHEST}"))
         policy = obj.get("preemptionPolicy")
@@ -52,15 +57,29 @@ class PriorityClassStrategy(ObjectStrategy):
 
 
 def _reserved_words(name: str) -> str:
-    return f"value of {name} PriorityClass must be {_SYSTEM[name]}" if name in _SYSTEM else f"{name} is not a known system priority class"
+    return (
+        f"value of {name} PriorityClass must be {_SYSTEM[name]}"
+        if name in _SYSTEM
+        else f"{name} is not a known system priority class"
+    )
 
 
 _TABLE = table(
-    column("Value", "PriorityClass.value", type="integer"), column("Global-Default", "PriorityClass.globalDefault", type="boolean"),
-    AGE, column("PreemptionPolicy", "PriorityClass.preemptionPolicy"),
-    cells=lambda obj, now: [obj.get("value") or 0, bool(obj.get("globalDefault")), age(obj, now), obj.get("preemptionPolicy") or ""])
+    column("Value", "PriorityClass.value", type="integer"),
+    column("Global-Default", "PriorityClass.globalDefault", type="boolean"),
+    AGE,
+    column("PreemptionPolicy", "PriorityClass.preemptionPolicy"),
+    cells=lambda obj, now: [
+        obj.get("value") or 0,
+        bool(obj.get("globalDefault")),
+        age(obj, now),
+        obj.get("preemptionPolicy") or "",
+    ],
+)
 
 
 def rows() -> tuple[Resource, ...]:
     strategy = PriorityClassStrategy(namespaced=False, generation=True)
-    return (SCHEDULING.row("PriorityClass", "priorityclasses", strategy, namespaced=False, table=_TABLE, short=("pc",)),)
+    return (
+        SCHEDULING.row("PriorityClass", "priorityclasses", strategy, namespaced=False, table=_TABLE, short=("pc",)),
+    )

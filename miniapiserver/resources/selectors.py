@@ -25,13 +25,19 @@ def label_selector_errors(selector: Any, path: str) -> list[FieldError]:
 
 def _expression_errors(expression: JSON, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
-    operator, values, key = expression.get("operator") or "", expression.get("values") or (), expression.get("key") or ""
+    operator, values, key = (
+        expression.get("operator") or "",
+        expression.get("values") or (),
+        expression.get("key") or "",
+    )
     if operator in ("In", "NotIn"):
         if not values:
             errors.append(required(f"{path}.values", "must be specified when `operator` is 'In' or 'NotIn'"))
     elif operator in ("Exists", "DoesNotExist"):
         if values:
-            errors.append(forbidden_field(f"{path}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"))
+            errors.append(
+                forbidden_field(f"{path}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'")
+            )
     else:
         errors.append(invalid(f"{path}.operator", operator, "not a valid selector operator"))
     errors += [invalid(f"{path}.key", key, words) for words in label_key(key)]
@@ -49,7 +55,10 @@ def matches(selector: Any, labels: Mapping[str, Any] | None) -> bool:
     if selector is None:
         return False
     have = labels or {}
-    if any(key not in have or (have[key] or "") != (value or "") for key, value in (selector.get("matchLabels") or {}).items()):
+    if any(
+        key not in have or (have[key] or "") != (value or "")
+        for key, value in (selector.get("matchLabels") or {}).items()
+    ):
         return False
     return all(_expression_matches(expression or {}, have) for expression in selector.get("matchExpressions") or ())
 

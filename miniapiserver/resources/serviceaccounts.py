@@ -38,5 +38,11 @@ def token_request_errors(request: JSON) -> list[FieldError]:
 
 def service_account_row(group: Group) -> Resource:
     token = Subresource("token", "TokenRequest", ("create",), "authentication.k8s.io", "v1")
-    return group.row("ServiceAccount", "serviceaccounts", ObjectStrategy(returns_deleted_object=True), table=NAME_AND_AGE,
-                     short=("sa",), subresources=(token,))
+    return group.row(
+        "ServiceAccount",
+        "serviceaccounts",
+        ObjectStrategy(returns_deleted_object=True),
+        table=NAME_AND_AGE,
+        short=("sa",),
+        subresources=(token,),
+    )

@@ -58,12 +58,14 @@ def cluster_ips(service: JSON) -> list[str]:
 def node_ports(service: JSON) -> list[tuple[str, int]]:
     """(protocol, node port) of each port that has one, and the health check's."""
     spec = service.get("spec") or {}
-    ports = [(port.get("protocol") or "TCP", port["nodePort"]) for port in objects(spec.get("ports")) if port.get("nodePort")]
+    ports = [
+        (port.get("protocol") or "TCP", port["nodePort"]) for port in objects(spec.get("ports")) if port.get("nodePort")
+    ]
     return ports + ([("TCP", spec["healthCheckNodePort"])] if spec.get("healthCheckNodePort") else [])
 
 
 class ServiceStrategy(ObjectStrategy):
-    status_shape = {"loadBalancer": {}}
+    status_shape = (("loadBalancer", {}),)
 
     def default(self, obj: JSON) -> None:
         super().default(obj)
@@ -251,11 +253,18 @@ def _duplicate_port_errors(ports: list[JSON]) -> list[FieldError]:
                 continue
             pair = (port.get("protocol"), port.get(key))
             if pair in seen:
-                internal = {"Name": "", "Protocol": pair[0] or "", "AppProtocol": None, "Port": 0, "TargetPort": 0, "NodePort": 0}
-                internal["Port" if key == "port" else "NodePort"] = pair[1] or 0
-                errors.append(duplicate(f"spec.ports[{index}]" if key == "port" else f"spec.ports[{index}].nodePort", internal))
+                if key == "nodePort":
+                    errors.append(duplicate(f"spec.ports[{index}].nodePort", pair[1]))
+                else:
+                    errors.append(duplicate(f"spec.ports[{index}]", _internal_port(*pair)))
             seen.add(pair)
     return errors
+
+
+def _internal_port(protocol: Any, number: Any) -> JSON:
+    """Upstream's key of a port, as its internal struct prints."""
+    numbers = {"Port": number or 0, "TargetPort": 0, "NodePort": 0}
+    return {"Name": "", "Protocol": protocol or "", "AppProtocol": None} | numbers
 
 
 def _affinity_errors(spec: JSON) -> list[FieldError]:
@@ -287,7 +296,9 @@ def _cluster_ip_errors(spec: JSON) -> list[FieldError]:
             errors.append(not_supported(f"spec.ipFamilies[{index}]", family or "", ("IPv4", "IPv6")))
     policy = spec.get("ipFamilyPolicy")
     if policy is not None and policy not in ("SingleStack", "PreferDualStack", "RequireDualStack"):
-        errors.append(not_supported("spec.ipFamilyPolicy", policy, ("PreferDualStack", "RequireDualStack", "SingleStack")))
+        errors.append(
+            not_supported("spec.ipFamilyPolicy", policy, ("PreferDualStack", "RequireDualStack", "SingleStack"))
+        )
     if len(addresses) > 2:
         errors.append(invalid("spec.clusterIPs", addresses, "may only hold up to 2 values"))
     return errors
@@ -311,7 +322,9 @@ def _traffic_errors(spec: JSON) -> list[FieldError]:
     kind, external, internal = spec.get("type"), spec.get("externalTrafficPolicy"), spec.get("internalTrafficPolicy")
     outside = kind in _WITH_NODE_PORTS or bool(spec.get("externalIPs"))
     if external and not outside:
-        errors.append(invalid("spec.externalTrafficPolicy", external, "may only be set for externally-accessible services"))
+        errors.append(
+            invalid("spec.externalTrafficPolicy", external, "may only be set for externally-accessible services")
+        )
     elif external and external not in ("Cluster", "Local"):
         errors.append(not_supported("spec.externalTrafficPolicy", external, ("Cluster", "Local")))
     if internal is None and kind != "ExternalName":
@@ -359,8 +372,14 @@ def _ports_text(spec: JSON) -> str:
 def _cells(obj: JSON, now: float) -> list[Any]:
     spec = obj.get("spec") or {}
     addresses = spec.get("clusterIPs") or ()
-    return [spec.get("type") or "", (addresses[0] if addresses else spec.get("clusterIP")) or NONE,
-            _external_ip(spec, obj.get("status") or {}), _ports_text(spec), age(obj, now), labels_text(spec.get("selector"))]
+    return [
+        spec.get("type") or "",
+        (addresses[0] if addresses else spec.get("clusterIP")) or NONE,
+        _external_ip(spec, obj.get("status") or {}),
+        _ports_text(spec),
+        age(obj, now),
+        labels_text(spec.get("selector")),
+    ]
 
 
 _TABLE = table(

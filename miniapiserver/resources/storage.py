@@ -53,19 +53,41 @@ class StorageClassStrategy(ObjectStrategy):
 class VolumeAttributesClassStrategy(ObjectStrategy):
     def check(self, obj: JSON) -> list[FieldError]:
         driver = obj.get("driverName") or ""
-        errors = [required("driverName")] if not driver else [invalid("driverName", driver, words) for words in dns_subdomain(driver.lower())]
-        return errors if obj.get("parameters") else [*errors, required("parameters", "must contain at least one key/value pair")]
+        errors = (
+            [required("driverName")]
+            if not driver
+            else [invalid("driverName", driver, words) for words in dns_subdomain(driver.lower())]
+        )
+        return (
+            errors
+            if obj.get("parameters")
+            else [*errors, required("parameters", "must contain at least one key/value pair")]
+        )
 
     def check_update(self, obj: JSON, old: JSON) -> list[FieldError]:
-        errors = [] if obj.get("driverName") == old.get("driverName") else [invalid("driverName", obj.get("driverName"), _IMMUTABLE)]
-        return errors if obj.get("parameters") == old.get("parameters") else [*errors, forbidden_field("parameters", _UPDATES)]
+        errors = (
+            []
+            if obj.get("driverName") == old.get("driverName")
+            else [invalid("driverName", obj.get("driverName"), _IMMUTABLE)]
+        )
+        return (
+            errors
+            if obj.get("parameters") == old.get("parameters")
+            else [*errors, forbidden_field("parameters", _UPDATES)]
+        )
 
 
 class CSIDriverStrategy(ObjectStrategy):
     def default(self, obj: JSON) -> None:
         spec = obj["spec"] = obj.get("spec") or {}
-        for key, value in (("attachRequired", True), ("podInfoOnMount", False), ("storageCapacity", False),
-                           ("fsGroupPolicy", "ReadWriteOnceWithFSType"), ("requiresRepublish", False), ("seLinuxMount", False)):
+        for key, value in (
+            ("attachRequired", True),
+            ("podInfoOnMount", False),
+            ("storageCapacity", False),
+            ("fsGroupPolicy", "ReadWriteOnceWithFSType"),
+            ("requiresRepublish", False),
+            ("seLinuxMount", False),
+        ):
             if spec.get(key) is None:
                 spec[key] = value
         if not spec.get("volumeLifecycleModes"):
@@ -107,7 +129,7 @@ class CSINodeStrategy(ObjectStrategy):
 
 
 class VolumeAttachmentStrategy(ObjectStrategy):
-    status_shape = {"attached": False}
+    status_shape = (("attached", False),)
 
     def default(self, obj: JSON) -> None:
         super().default(obj)
@@ -117,10 +139,16 @@ class VolumeAttachmentStrategy(ObjectStrategy):
     def check(self, obj: JSON) -> list[FieldError]:
         spec = obj.get("spec") or {}
         attacher, node = spec.get("attacher") or "", spec.get("nodeName") or ""
-        errors = [invalid("spec.attacher", attacher, words) for words in label_key(attacher.lower())] if attacher else [required("spec.attacher")]
+        errors = (
+            [invalid("spec.attacher", attacher, words) for words in label_key(attacher.lower())]
+            if attacher
+            else [required("spec.attacher")]
+        )
         volume = (spec.get("source") or {}).get("persistentVolumeName")
         if volume is None and (spec.get("source") or {}).get("inlineVolumeSpec") is None:
-            errors.append(required("spec.source", "must specify exactly one of inlineVolumeSpec and persistentVolumeName"))
+            errors.append(
+                required("spec.source", "must specify exactly one of inlineVolumeSpec and persistentVolumeName")
+            )
         elif volume == "":
             errors.append(required("spec.source.persistentVolumeName", "must specify non empty persistentVolumeName"))
         return errors + ([invalid("spec.nodeName", node, words) for words in dns_subdomain(node)])
@@ -141,23 +169,43 @@ def _flag(value: Any) -> Any:
 
 
 def _class_cells(obj: JSON, now: float) -> list[Any]:
-    is_default = (metadata_of(obj).get("annotations") or {}).get("storageclass.kubernetes.io/is-default-class") == "true"
+    is_default = (metadata_of(obj).get("annotations") or {}).get(
+        "storageclass.kubernetes.io/is-default-class"
+    ) == "true"
     shown = f"{name(obj)} (default)" if is_default else name(obj)
-    return [shown, obj.get("provisioner") or "", obj.get("reclaimPolicy") or "Delete", obj.get("volumeBindingMode") or "<unset>",
-            bool(obj.get("allowVolumeExpansion")), age(obj, now)]
+    return [
+        shown,
+        obj.get("provisioner") or "",
+        obj.get("reclaimPolicy") or "Delete",
+        obj.get("volumeBindingMode") or "<unset>",
+        bool(obj.get("allowVolumeExpansion")),
+        age(obj, now),
+    ]
 
 
 def _driver_cells(obj: JSON, now: float) -> list[Any]:
     spec = obj.get("spec") or {}
     tokens = [item.get("audience") or "" for item in objects(spec.get("tokenRequests"))]
-    return [_flag(spec.get("attachRequired")), _flag(spec.get("podInfoOnMount")), _flag(spec.get("storageCapacity")),
-            joined(tokens) or "<unset>", _flag(spec.get("requiresRepublish")), joined(spec.get("volumeLifecycleModes")) or "<none>", age(obj, now)]
+    return [
+        _flag(spec.get("attachRequired")),
+        _flag(spec.get("podInfoOnMount")),
+        _flag(spec.get("storageCapacity")),
+        joined(tokens) or "<unset>",
+        _flag(spec.get("requiresRepublish")),
+        joined(spec.get("volumeLifecycleModes")) or "<none>",
+        age(obj, now),
+    ]
 
 
 def _attachment_cells(obj: JSON, now: float) -> list[Any]:
     spec = obj.get("spec") or {}
-    return [spec.get("attacher") or "", (spec.get("source") or {}).get("persistentVolumeName") or "", spec.get("nodeName") or "",
-            bool((obj.get("status") or {}).get("attached")), age(obj, now)]
+    return [
+        spec.get("attacher") or "",
+        (spec.get("source") or {}).get("persistentVolumeName") or "",
+        spec.get("nodeName") or "",
+        bool((obj.get("status") or {}).get("attached")),
+        age(obj, now),
+    ]
 
 
 _class_table = table(
@@ -174,29 +222,66 @@ _DRIVERS = table(
     column("TokenRequests", "CSIDriverSpec.tokenRequests"),
     column("RequiresRepublish", "CSIDriverSpec.requiresRepublish", type="boolean"),
     column("Modes", "CSIDriverSpec.volumeLifecycleModes"), AGE, cells=_driver_cells)
-_NODES = table(column("Drivers", "Drivers indicates the number of CSI drivers registered on the node", type="integer"), AGE,
-               cells=lambda obj, now: [len((obj.get("spec") or {}).get("drivers") or ()), age(obj, now)])
+_NODES = table(
+    column("Drivers", "Drivers indicates the number of CSI drivers registered on the node", type="integer"),
+    AGE,
+    cells=lambda obj, now: [len((obj.get("spec") or {}).get("drivers") or ()), age(obj, now)],
+)
 _ATTACHMENTS = table(
-    column("Attacher", "VolumeAttachmentSpec.attacher"), column("PV", "VolumeAttachmentSource.persistentVolumeName"),
-    column("Node", "VolumeAttachmentSpec.nodeName"), column("Attached", "VolumeAttachmentStatus.attached", type="boolean"), AGE,
-    cells=_attachment_cells)
+    column("Attacher", "VolumeAttachmentSpec.attacher"),
+    column("PV", "VolumeAttachmentSource.persistentVolumeName"),
+    column("Node", "VolumeAttachmentSpec.nodeName"),
+    column("Attached", "VolumeAttachmentStatus.attached", type="boolean"),
+    AGE,
+    cells=_attachment_cells,
+)
 _CAPACITIES = table(
-    column("StorageClassName", "CSIStorageCapacity.storageClassName"), column("Capacity", "CSIStorageCapacity.capacity"),
-    cells=lambda obj, now: [obj.get("storageClassName") or "", obj.get("capacity") or "<unset>"])
+    column("StorageClassName", "CSIStorageCapacity.storageClassName"),
+    column("Capacity", "CSIStorageCapacity.capacity"),
+    cells=lambda obj, now: [obj.get("storageClassName") or "", obj.get("capacity") or "<unset>"],
+)
 
 
 def rows() -> tuple[Resource, ...]:
     row = STORAGE.row
     return (
-        row("CSIDriver", "csidrivers", CSIDriverStrategy(namespaced=False, generation=True, returns_deleted_object=True),
-            namespaced=False, table=_DRIVERS),
-        row("CSINode", "csinodes", CSINodeStrategy(namespaced=False, returns_deleted_object=True), namespaced=False, table=_NODES),
+        row(
+            "CSIDriver",
+            "csidrivers",
+            CSIDriverStrategy(namespaced=False, generation=True, returns_deleted_object=True),
+            namespaced=False,
+            table=_DRIVERS,
+        ),
+        row(
+            "CSINode",
+            "csinodes",
+            CSINodeStrategy(namespaced=False, returns_deleted_object=True),
+            namespaced=False,
+            table=_NODES,
+        ),
         row("CSIStorageCapacity", "csistoragecapacities", CSIStorageCapacityStrategy(), table=_CAPACITIES),
-        row("StorageClass", "storageclasses", StorageClassStrategy(namespaced=False, returns_deleted_object=True),
-            namespaced=False, table=_CLASSES, short=("sc",)),
-        row("VolumeAttachment", "volumeattachments",
-            VolumeAttachmentStrategy(namespaced=False, status=True, returns_deleted_object=True), namespaced=False,
-            table=_ATTACHMENTS, subresources=(status_of("VolumeAttachment"),)),
-        row("VolumeAttributesClass", "volumeattributesclasses", VolumeAttributesClassStrategy(namespaced=False),
-            namespaced=False, table=_ATTRIBUTES, short=("vac",)),
+        row(
+            "StorageClass",
+            "storageclasses",
+            StorageClassStrategy(namespaced=False, returns_deleted_object=True),
+            namespaced=False,
+            table=_CLASSES,
+            short=("sc",),
+        ),
+        row(
+            "VolumeAttachment",
+            "volumeattachments",
+            VolumeAttachmentStrategy(namespaced=False, status=True, returns_deleted_object=True),
+            namespaced=False,
+            table=_ATTACHMENTS,
+            subresources=(status_of("VolumeAttachment"),),
+        ),
+        row(
+            "VolumeAttributesClass",
+            "volumeattributesclasses",
+            VolumeAttributesClassStrategy(namespaced=False),
+            namespaced=False,
+            table=_ATTRIBUTES,
+            short=("vac",),
+        ),
     )

@@ -5,7 +5,6 @@ My job: metadata rules, generation, and who may change status, from which every 
 `defaults`, `check`, `check_update` and `check_status`; it seldom needs more.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from miniapiserver.errors import FieldError
@@ -25,6 +24,11 @@ _NOT_CONTENT = frozenset(("kind", "apiVersion", "metadata", "status"))
 EMPTY: JSON = {}
 
 
+def _fresh(value: Any) -> Any:
+    """No two objects share a dict."""
+    return dict(value) if isinstance(value, dict) else value
+
+
 class ObjectStrategy(Strategy):
     """Metadata rules for any kind; `/status` alone changes status, spec changes count as generations."""
 
@@ -42,17 +46,17 @@ class ObjectStrategy(Strategy):
     # What a kind says about itself
 
     #: Fields of status that are written out even when nobody set them
-    status_shape: Mapping[str, Any] = {}
+    status_shape: tuple[tuple[str, Any], ...] = ()
 
     def new_status(self, obj: JSON) -> JSON:
         """The status a new object starts with."""
-        return dict(self.status_shape)
+        return {key: _fresh(value) for key, value in self.status_shape}
 
     def default(self, obj: JSON) -> None:
         if self.status_shape and (status := obj.get("status")) is not None:
-            for key, value in self.status_shape.items():
+            for key, value in self.status_shape:
                 if status.get(key) is None:
-                    status[key] = value
+                    status[key] = _fresh(value)
 
     def check(self, obj: JSON) -> list[FieldError]:
         """Everything wrong with the content, metadata aside."""

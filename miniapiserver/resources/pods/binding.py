@@ -12,7 +12,11 @@ JSON = dict[str, Any]
 
 def binding_errors(binding: JSON) -> list[FieldError]:
     target = binding.get("target") or {}
-    errors = [] if target.get("kind") in (None, "", "Node") else [not_supported("target.kind", target["kind"], ("Node", "<empty>"))]
+    errors = (
+        []
+        if target.get("kind") in (None, "", "Node")
+        else [not_supported("target.kind", target["kind"], ("Node", "<empty>"))]
+    )
     return errors if target.get("name") else [*errors, required("target.name")]
 
 

@@ -1,6 +1,6 @@
 """Which container a request for a pod means.
 
-My job: the choice that log, exec and attach share (kubernetes `pkg/registry/core/pod`), and its words when there is none.
+My job: the choice that log, exec and attach share (kubernetes `pkg/registry/core/pod`), and its words if there is none.
 """
 
 from typing import Any

@@ -74,14 +74,19 @@ def init_container_errors(containers: Any, others: Any, pod: PodFacts, path: str
         if container.get("restartPolicy") == "Always":
             errors += _lifecycle_and_probes(container, pod, where)
         else:
-            errors += [forbidden_field(f"{where}.{key}", _ONLY_SIDECARS)
-                       for key in ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe") if container.get(key) is not None]
+            errors += [
+                forbidden_field(f"{where}.{key}", _ONLY_SIDECARS)
+                for key in ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe")
+                if container.get(key) is not None
+            ]
     return errors
 
 
 def ephemeral_container_errors(containers: Any, spec: JSON, pod: PodFacts, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
-    others = {container.get("name") or "" for key in ("containers", "initContainers") for container in objects(spec.get(key))}
+    others = {
+        container.get("name") or "" for key in ("containers", "initContainers") for container in objects(spec.get(key))
+    }
     names = set(others)
     for index, container in enumerate(objects(containers)):
         where = f"{path}[{index}]"
@@ -93,8 +98,11 @@ def ephemeral_container_errors(containers: Any, spec: JSON, pod: PodFacts, path:
         errors += [forbidden_field(f"{where}.{key}", "cannot be set for an Ephemeral Container")
                    for key in _NOT_EPHEMERAL if container.get(key)]
         for position, mount in enumerate(objects(container.get("volumeMounts"))):
-            errors += [forbidden_field(f"{where}.volumeMounts[{position}].{key}", "cannot be set for an Ephemeral Container")
-                       for key in ("subPath", "subPathExpr") if mount.get(key)]
+            errors += [
+                forbidden_field(f"{where}.volumeMounts[{position}].{key}", "cannot be set for an Ephemeral Container")
+                for key in ("subPath", "subPathExpr")
+                if mount.get(key)
+            ]
     return errors
 
 
@@ -119,7 +127,11 @@ def _lifecycle_and_probes(container: JSON, pod: PodFacts, path: str) -> list[Fie
 
 def image_space_errors(container: JSON, path: str) -> list[FieldError]:
     image = container.get("image") or ""
-    return [invalid(f"{path}.image", image, "must not have leading or trailing whitespace")] if image != image.strip() else []
+    return (
+        [invalid(f"{path}.image", image, "must not have leading or trailing whitespace")]
+        if image != image.strip()
+        else []
+    )
 
 
 def container_errors(container: JSON, pod: PodFacts, path: str) -> list[FieldError]:
@@ -131,7 +143,9 @@ def container_errors(container: JSON, pod: PodFacts, path: str) -> list[FieldErr
         errors += [invalid(f"{path}.name", name, words) for words in dns_label(name)]
     if not container.get("image"):
         errors.append(required(f"{path}.image"))
-    errors += choice_errors(f"{path}.terminationMessagePolicy", container.get("terminationMessagePolicy"), _MESSAGE_POLICIES)
+    errors += choice_errors(
+        f"{path}.terminationMessagePolicy", container.get("terminationMessagePolicy"), _MESSAGE_POLICIES
+    )
     if ports := container.get("ports"):
         errors += _port_errors(ports, f"{path}.ports")
     if env := container.get("env"):
@@ -290,7 +304,11 @@ def seccomp_errors(profile: Any, path: str) -> list[FieldError]:
         if local is None:
             return [required(f"{path}.localhostProfile", "must be set when seccomp type is Localhost")]
         return descending_path_errors(f"{path}.localhostProfile", local)
-    errors = [invalid(f"{path}.localhostProfile", profile, "can only be set when seccomp type is Localhost")] if local else []
+    errors = (
+        [invalid(f"{path}.localhostProfile", profile, "can only be set when seccomp type is Localhost")]
+        if local
+        else []
+    )
     return errors + choice_errors(f"{path}.type", kind, ("Localhost", "RuntimeDefault", "Unconfined"))
 
 
@@ -301,8 +319,13 @@ def _security_errors(context: JSON, path: str) -> list[FieldError]:
     errors += seccomp_errors(context.get("seccompProfile"), f"{path}.seccompProfile")
     if context.get("allowPrivilegeEscalation") is False:
         if context.get("privileged"):
-            errors.append(invalid(path, context, "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"))
+            errors.append(
+                invalid(path, context, "cannot set `allowPrivilegeEscalation` to false and `privileged` to true")
+            )
         if "CAP_SYS_ADMIN" in ((context.get("capabilities") or {}).get("add") or ()):
-            errors.append(invalid(path, context,
-                                  "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN"))
+            errors.append(
+                invalid(
+                    path, context, "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN"
+                )
+            )
     return errors

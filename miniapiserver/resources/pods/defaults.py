@@ -26,7 +26,11 @@ def pull_policy(image: str) -> str:
 
 
 def default_pod_spec(spec: JSON) -> None:
-    for key, value in (("restartPolicy", "Always"), ("dnsPolicy", "ClusterFirst"), ("schedulerName", "default-scheduler")):
+    for key, value in (
+        ("restartPolicy", "Always"),
+        ("dnsPolicy", "ClusterFirst"),
+        ("schedulerName", "default-scheduler"),
+    ):
         if not spec.get(key):
             spec[key] = value
     if spec.get("securityContext") is None:
@@ -48,7 +52,7 @@ def default_pod_spec(spec: JSON) -> None:
 
 
 def default_pod(spec: JSON) -> None:
-    """What a pod gets and a template does not: service links, requests from limits, host ports on the host's network."""
+    """What a pod gets and a template does not: service links, requests from limits, host ports on the host network."""
     default_pod_spec(spec)
     if spec.get("enableServiceLinks") is None:
         spec["enableServiceLinks"] = True

@@ -43,14 +43,18 @@ def decide(pod: JSON, budgets: Sequence[JSON], now: str) -> Verdict:
     if not (covering := budgets_of(pod, budgets)):
         return Verdict()
     if len(covering) > 1:
-        raise PlainInternal("This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.")
+        raise PlainInternal(
+            "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
+        )
     if not _is_ready(status) and _unhealthy_may_go(covering[0]):
         return Verdict()
     return Verdict(_spend(covering[0], meta.get("name") or "", now))
 
 
 def _is_ready(status: JSON) -> bool:
-    return any(item.get("type") == "Ready" and item.get("status") == "True" for item in objects(status.get("conditions")))
+    return any(
+        item.get("type") == "Ready" and item.get("status") == "True" for item in objects(status.get("conditions"))
+    )
 
 
 def _unhealthy_may_go(budget: JSON) -> bool:
@@ -79,7 +83,9 @@ def _spend(budget: JSON, pod_name: str, now: str) -> JSON:
     if allowed == 1:
         spent = set_condition(spent, {"type": "DisruptionAllowed", "status": "False", "reason": "InsufficientPods",
                                       "message": "", "observedGeneration": meta.get("generation") or 0}, now)
-        spent["conditions"] = [{key: value for key, value in item.items() if key != "lastProbeTime"} for item in spent["conditions"]]
+        spent["conditions"] = [
+            {key: value for key, value in item.items() if key != "lastProbeTime"} for item in spent["conditions"]
+        ]
     return budget | {"status": spent}
 
 

@@ -33,7 +33,13 @@ def _narrowing_errors(spec: JSON, old: JSON) -> list[FieldError]:
     errors: list[FieldError] = []
     selector, before = spec.get("nodeSelector") or {}, old.get("nodeSelector") or {}
     if any(selector.get(key) != value for key, value in before.items()):
-        errors.append(invalid("spec.nodeSelector", selector, "only additions to spec.nodeSelector are allowed (no mutations or deletions)"))
+        errors.append(
+            invalid(
+                "spec.nodeSelector",
+                selector,
+                "only additions to spec.nodeSelector are allowed (no mutations or deletions)",
+            )
+        )
     wanted, had = spec.get("affinity") or {}, old.get("affinity") or {}
     for key in ("podAffinity", "podAntiAffinity"):
         if wanted.get(key) != had.get(key):
@@ -42,8 +48,14 @@ def _narrowing_errors(spec: JSON, old: JSON) -> list[FieldError]:
     if not old_terms:
         return errors
     if len(terms) != len(old_terms):
-        return [*errors, invalid(f"spec.affinity.nodeAffinity.{_NODES}.nodeSelectorTerms", terms, "no additions/deletions to "
-                                 "non-empty NodeSelectorTerms list are allowed")]
+        return [
+            *errors,
+            invalid(
+                f"spec.affinity.nodeAffinity.{_NODES}.nodeSelectorTerms",
+                terms,
+                "no additions/deletions to non-empty NodeSelectorTerms list are allowed",
+            ),
+        ]
     for index, (term, old_term) in enumerate(zip(terms, old_terms, strict=True)):
         for key in ("matchExpressions", "matchFields"):
             if not all(item in (term.get(key) or ()) for item in old_term.get(key) or ()):

@@ -25,11 +25,16 @@ class LogOptions:
 def parse_log_options(query: Query) -> LogOptions:
     """Raises BadRequest for values that are of the wrong type."""
     return LogOptions(
-        container=text_value(query, "container"), follow=bool_value(query, "follow"), previous=bool_value(query, "previous"),
-        timestamps=bool_value(query, "timestamps"), since_seconds=int_value(query, "sinceSeconds"),
-        since_time=time_value(query, "sinceTime"), tail_lines=int_value(query, "tailLines"),
+        container=text_value(query, "container"),
+        follow=bool_value(query, "follow"),
+        previous=bool_value(query, "previous"),
+        timestamps=bool_value(query, "timestamps"),
+        since_seconds=int_value(query, "sinceSeconds"),
+        since_time=time_value(query, "sinceTime"),
+        tail_lines=int_value(query, "tailLines"),
         limit_bytes=int_value(query, "limitBytes"),
-        insecure_skip_tls_verify_backend=bool_value(query, "insecureSkipTLSVerifyBackend"))
+        insecure_skip_tls_verify_backend=bool_value(query, "insecureSkipTLSVerifyBackend"),
+    )
 
 
 def log_option_errors(options: LogOptions) -> list[FieldError]:
@@ -58,4 +63,8 @@ def kubelet_log_query(options: LogOptions) -> list[tuple[str, str]]:
         ("follow", options.follow), ("limitBytes", options.limit_bytes), ("previous", options.previous),
         ("sinceSeconds", options.since_seconds), ("sinceTime", options.since_time), ("tailLines", options.tail_lines),
         ("timestamps", options.timestamps)]
-    return [(key, "true" if value is True else str(value)) for key, value in pairs if value is not None and value is not False]
+    return [
+        (key, "true" if value is True else str(value))
+        for key, value in pairs
+        if value is not None and value is not False
+    ]

@@ -36,11 +36,19 @@ def _one_handler_errors(key: str, action: JSON, grace: int | None, path: str) ->
     if key == "tcpSocket":
         return port_or_name_errors(f"{path}.port", action.get("port"))
     if key == "grpc":
-        return [invalid(f"{path}.port", action.get("port") or 0, words) for words in port_number(action.get("port") or 0)]
+        return [
+            invalid(f"{path}.port", action.get("port") or 0, words) for words in port_number(action.get("port") or 0)
+        ]
     seconds = action.get("seconds") or 0
-    if seconds < 0 or grace is not None and seconds > grace:
-        return [invalid(path, seconds, f"must be non-negative and less than terminationGracePeriodSeconds ({grace}). Note "
-                                       "container termination will happen after the terminationGracePeriodSeconds has elapsed.")]
+    if seconds < 0 or (grace is not None and seconds > grace):
+        return [
+            invalid(
+                path,
+                seconds,
+                f"must be non-negative and less than terminationGracePeriodSeconds ({grace}). Note "
+                "container termination will happen after the terminationGracePeriodSeconds has elapsed.",
+            )
+        ]
     return []
 
 

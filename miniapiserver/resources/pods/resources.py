@@ -57,7 +57,9 @@ def requirement_errors(requirements: Any, path: str) -> list[FieldError]:
     limits, requests = requirements.get("limits") or {}, requirements.get("requests") or {}
     errors: list[FieldError] = []
     for name, amount in limits.items():
-        errors += resource_name_errors(name, f"{path}.limits[{name}]") + amount_errors(name, amount, f"{path}.limits[{name}]")
+        errors += resource_name_errors(name, f"{path}.limits[{name}]") + amount_errors(
+            name, amount, f"{path}.limits[{name}]"
+        )
     for name, amount in requests.items():
         where = f"{path}.requests[{name}]"
         found = resource_name_errors(name, where) + amount_errors(name, amount, where)
@@ -74,7 +76,11 @@ def _limit_errors(name: str, amount: Any, limits: JSON, path: str) -> list[Field
     except BadQuantity:
         return []  # said already, where it stands
     if request != limit and not _overcommits(name):
-        return [invalid(f"{path}.requests", canonical(amount), f"must be equal to {name} limit of {canonical(limits[name])}")]
+        return [
+            invalid(
+                f"{path}.requests", canonical(amount), f"must be equal to {name} limit of {canonical(limits[name])}"
+            )
+        ]
     if request > limit:
         return [invalid(f"{path}.requests", canonical(amount),
                         f"must be less than or equal to {name} limit of {canonical(limits[name])}")]

@@ -16,9 +16,13 @@ from miniapiserver.resources.strategy import ObjectStrategy
 JSON = dict[str, Any]
 
 _FIELDS: dict[str, tuple[str, ...]] = {
-    "spec.nodeName": ("spec", "nodeName"), "spec.host": ("spec", "nodeName"), "spec.restartPolicy": ("spec", "restartPolicy"),
-    "spec.schedulerName": ("spec", "schedulerName"), "spec.serviceAccountName": ("spec", "serviceAccountName"),
-    "spec.hostNetwork": ("spec", "hostNetwork"), "status.phase": ("status", "phase"),
+    "spec.nodeName": ("spec", "nodeName"),
+    "spec.host": ("spec", "nodeName"),
+    "spec.restartPolicy": ("spec", "restartPolicy"),
+    "spec.schedulerName": ("spec", "schedulerName"),
+    "spec.serviceAccountName": ("spec", "serviceAccountName"),
+    "spec.hostNetwork": ("spec", "hostNetwork"),
+    "status.phase": ("status", "phase"),
     "status.nominatedNodeName": ("status", "nominatedNodeName"),
 }
 _SUBRESOURCES = (

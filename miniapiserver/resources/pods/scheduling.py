@@ -53,14 +53,17 @@ def _toleration_errors(toleration: JSON, path: str) -> list[FieldError]:
 
 def _requirement_errors(requirement: JSON, path: str) -> list[FieldError]:
     """One match expression of a node selector."""
-    key, operator, values = requirement.get("key") or "", requirement.get("operator") or "", requirement.get("values") or ()
+    key, operator = requirement.get("key") or "", requirement.get("operator") or ""
+    values = requirement.get("values") or ()
     errors: list[FieldError] = []
     if operator in ("In", "NotIn"):
         if not values:
             errors.append(required(f"{path}.values", "must be specified when `operator` is 'In' or 'NotIn'"))
     elif operator in ("Exists", "DoesNotExist"):
         if values:
-            errors.append(forbidden_field(f"{path}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"))
+            errors.append(
+                forbidden_field(f"{path}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'")
+            )
     elif operator in ("Gt", "Lt"):
         if len(values) != 1:
             errors.append(required(f"{path}.values", "must be specified single value when `operator` is 'Lt' or 'Gt'"))
@@ -70,12 +73,20 @@ def _requirement_errors(requirement: JSON, path: str) -> list[FieldError]:
 
 
 def _field_requirement_errors(requirement: JSON, path: str) -> list[FieldError]:
-    key, operator, values = requirement.get("key") or "", requirement.get("operator") or "", requirement.get("values") or ()
+    key, operator, values = (
+        requirement.get("key") or "",
+        requirement.get("operator") or "",
+        requirement.get("values") or (),
+    )
     errors: list[FieldError] = []
     if operator not in ("In", "NotIn"):
         errors.append(invalid(f"{path}.operator", operator, "not a valid selector operator"))
     elif len(values) != 1:
-        errors.append(required(f"{path}.values", "must be only one value when `operator` is 'In' or 'NotIn' for node field selector"))
+        errors.append(
+            required(
+                f"{path}.values", "must be only one value when `operator` is 'In' or 'NotIn' for node field selector"
+            )
+        )
     if key != "metadata.name":
         errors.append(invalid(f"{path}.key", key, "not a valid field selector key"))
     return errors
@@ -94,7 +105,11 @@ def node_selector_errors(selector: JSON, path: str) -> list[FieldError]:
     terms = objects(selector.get("nodeSelectorTerms"))
     if not terms:
         return [required(f"{path}.nodeSelectorTerms", "must have at least one node selector term")]
-    return [error for index, term in enumerate(terms) for error in node_term_errors(term, f"{path}.nodeSelectorTerms[{index}]")]
+    return [
+        error
+        for index, term in enumerate(terms)
+        for error in node_term_errors(term, f"{path}.nodeSelectorTerms[{index}]")
+    ]
 
 
 def _weight_errors(term: JSON, path: str) -> list[FieldError]:
@@ -119,14 +134,18 @@ def affinity_errors(affinity: JSON, path: str) -> list[FieldError]:
             errors += node_selector_errors(selector, f"{path}.nodeAffinity.{hard}")
         for index, term in enumerate(objects(node.get(soft))):
             where = f"{path}.nodeAffinity.{soft}[{index}]"
-            errors += _weight_errors(term, where) + node_term_errors(term.get("preference") or {}, f"{where}.preference")
+            errors += _weight_errors(term, where) + node_term_errors(
+                term.get("preference") or {}, f"{where}.preference"
+            )
     for kind in ("podAffinity", "podAntiAffinity"):
         rules = affinity.get(kind) or {}
         for index, term in enumerate(objects(rules.get(hard))):
             errors += _pod_term_errors(term, f"{path}.{kind}.{hard}[{index}]")
         for index, term in enumerate(objects(rules.get(soft))):
             where = f"{path}.{kind}.{soft}[{index}]"
-            errors += _weight_errors(term, where) + _pod_term_errors(term.get("podAffinityTerm") or {}, f"{where}.podAffinityTerm")
+            errors += _weight_errors(term, where) + _pod_term_errors(
+                term.get("podAffinityTerm") or {}, f"{where}.podAffinityTerm"
+            )
     return errors
 
 

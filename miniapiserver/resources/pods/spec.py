@@ -107,7 +107,9 @@ def _security_errors(spec: JSON, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
     context, where = spec.get("securityContext") or {}, f"{path}.securityContext"
     if spec.get("hostPID") and spec.get("shareProcessNamespace"):
-        errors.append(invalid(f"{where}.shareProcessNamespace", True, "ShareProcessNamespace and HostPID cannot both be enabled"))
+        errors.append(
+            invalid(f"{where}.shareProcessNamespace", True, "ShareProcessNamespace and HostPID cannot both be enabled")
+        )
     if spec.get("hostNetwork"):
         errors += _host_network_errors(spec, path)
     if not context:
@@ -129,8 +131,13 @@ def _host_network_errors(spec: JSON, path: str) -> list[FieldError]:
     for index, container in enumerate(objects(spec.get("containers"))):
         for position, port in enumerate(objects(container.get("ports"))):
             if (port.get("hostPort") or 0) != (port.get("containerPort") or 0):
-                errors.append(invalid(f"{path}.containers[{index}].ports[{position}].containerPort",
-                                      port.get("containerPort") or 0, "must match `hostPort` when `hostNetwork` is true"))
+                errors.append(
+                    invalid(
+                        f"{path}.containers[{index}].ports[{position}].containerPort",
+                        port.get("containerPort") or 0,
+                        "must match `hostPort` when `hostNetwork` is true",
+                    )
+                )
     return errors
 
 
@@ -140,7 +147,11 @@ def _dns_config_errors(spec: JSON, path: str) -> list[FieldError]:
         if config is None:
             return [required(f"{path}.dnsConfig", 'must provide `dnsConfig` when `dnsPolicy` is None')]
         if not config.get("nameservers"):
-            return [required(f"{path}.dnsConfig.nameservers", "must provide at least one DNS nameserver when `dnsPolicy` is None")]
+            return [
+                required(
+                    f"{path}.dnsConfig.nameservers", "must provide at least one DNS nameserver when `dnsPolicy` is None"
+                )
+            ]
     if not config:
         return []
     where, errors = f"{path}.dnsConfig", []

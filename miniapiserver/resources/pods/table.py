@@ -130,11 +130,15 @@ def _cells(pod: JSON, now: float) -> list[Any]:
 PODS = table(
     column("Ready", "The aggregate readiness state of this pod for accepting traffic."),
     column("Status", "The aggregate status of the containers in this pod."),
-    column("Restarts", "The number of times the containers in this pod have been restarted and when the last container in "
-                       "this pod has restarted."),
+    column(
+        "Restarts",
+        "The number of times the containers in this pod have been restarted and when the last container in "
+        "this pod has restarted.",
+    ),
     AGE,
     column("IP", "PodStatus.podIP", wide=True),
     column("Node", "PodSpec.nodeName", wide=True),
     column("Nominated Node", "PodStatus.nominatedNodeName", wide=True),
     column("Readiness Gates", "PodSpec.readinessGates", wide=True),
-    cells=_cells)
+    cells=_cells,
+)

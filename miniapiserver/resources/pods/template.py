@@ -19,7 +19,9 @@ def template_errors(template: JSON, path: str) -> list[FieldError]:
     errors += annotation_errors(meta.get("annotations"), f"{path}.annotations")
     errors += pod_spec_errors(spec, f"{path}.spec")
     if spec.get("ephemeralContainers"):
-        errors.append(forbidden_field(f"{path}.spec.ephemeralContainers", "ephemeral containers not allowed in pod template"))
+        errors.append(
+            forbidden_field(f"{path}.spec.ephemeralContainers", "ephemeral containers not allowed in pod template")
+        )
     return errors
 
 

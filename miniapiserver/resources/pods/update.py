@@ -72,7 +72,9 @@ def _deadline_errors(new: Any, old: Any) -> tuple[list[FieldError], bool]:
     """A deadline may appear or shrink. The second answer: whether upstream stops looking here."""
     path = "spec.activeDeadlineSeconds"
     if new is None:
-        return ([] if old is None else [invalid(path, None, "must not update from a positive integer to nil value")]), False
+        return (
+            [] if old is None else [invalid(path, None, "must not update from a positive integer to nil value")]
+        ), False
     if not 0 <= new <= _MAX_INT32:
         return [invalid(path, new, range_words(0, _MAX_INT32))], True
     if old is not None and old < new:
@@ -85,7 +87,9 @@ def _added_toleration_errors(new: Any, old: Any) -> list[FieldError]:
         return []
     kept = [_without_seconds(toleration) for toleration in objects(new)]
     if any(_without_seconds(toleration) not in kept for toleration in objects(old)):
-        return [forbidden_field("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")]
+        return [
+            forbidden_field("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")
+        ]
     return toleration_errors(new, "spec.tolerations")
 
 
@@ -126,7 +130,9 @@ def _restart_errors(new: Any, old: Any, spec: JSON, path: str) -> list[FieldErro
     """A container that ended for good stays ended."""
     errors: list[FieldError] = []
     now = {status.get("name"): (index, status) for index, status in enumerate(objects(new))}
-    sidecars = {item.get("name") for item in objects(spec.get("initContainers")) if item.get("restartPolicy") == "Always"}
+    sidecars = {
+        item.get("name") for item in objects(spec.get("initContainers")) if item.get("restartPolicy") == "Always"
+    }
     for before in objects(old):
         ended = (before.get("state") or {}).get("terminated")
         if ended is None or before.get("name") in sidecars:
@@ -149,7 +155,9 @@ def ephemeral_update_errors(pod: JSON, old: JSON) -> list[FieldError]:
     for before in objects(old_spec.get(key)):
         name = before.get("name") or ""
         if name not in now:
-            errors.append(forbidden_field(f"spec.{key}", f'existing ephemeral containers "{name}" may not be removed\n'))
+            errors.append(
+                forbidden_field(f"spec.{key}", f'existing ephemeral containers "{name}" may not be removed\n')
+            )
         elif not specs_equal({key: [now[name]]}, {key: [before]}):
             errors.append(forbidden_field(f"spec.{key}", f'existing ephemeral containers "{name}" may not be changed\n'
                                                          f"{spec_diff({key: [before]}, {key: [now[name]]})}"))

@@ -31,7 +31,11 @@ def volume_errors(volumes: Any, path: str) -> tuple[list[FieldError], frozenset[
     for index, volume in enumerate(objects(volumes)):
         where, name = f"{path}[{index}]", volume.get("name") or ""
         found = _source_errors(volume, where)
-        found += [invalid(f"{where}.name", name, words) for words in dns_label(name)] if name else [required(f"{where}.name")]
+        found += (
+            [invalid(f"{where}.name", name, words) for words in dns_label(name)]
+            if name
+            else [required(f"{where}.name")]
+        )
         if name in names:
             found.append(duplicate(f"{where}.name", name))
         if found:
@@ -109,7 +113,9 @@ def _downward_file(item: JSON, path: str) -> list[FieldError]:
     if (field := item.get("fieldRef")) is not None:
         errors += field_reference_errors(field, VOLUME_FIELDS, f"{path}.fieldRef")
         if item.get("resourceFieldRef") is not None:
-            errors.append(invalid(path, "resource", "fieldRef and resourceFieldRef can not be specified simultaneously"))
+            errors.append(
+                invalid(path, "resource", "fieldRef and resourceFieldRef can not be specified simultaneously")
+            )
     elif (resource := item.get("resourceFieldRef")) is not None:
         errors += resource_reference_errors(resource, f"{path}.resourceFieldRef", in_volume=True)
     else:
@@ -130,7 +136,9 @@ def _token(source: JSON, path: str) -> list[FieldError]:
     if seconds < 600:
         errors.append(invalid(f"{path}.expirationSeconds", seconds, "may not specify a duration less than 10 minutes"))
     if seconds > _MAX_EXPIRATION:
-        errors.append(invalid(f"{path}.expirationSeconds", seconds, "may not specify a duration larger than 2^32 seconds"))
+        errors.append(
+            invalid(f"{path}.expirationSeconds", seconds, "may not specify a duration larger than 2^32 seconds")
+        )
     target = source.get("path") or ""
     return errors + (file_path_errors(f"{path}.path", target) if target else [required(f"{path}.path")])
 
@@ -147,8 +155,12 @@ def _downward_projection(source: JSON, path: str) -> list[FieldError]:
 
 
 _PROJECTIONS: dict[str, Rule] = {
-    "secret": _named_items, "configMap": _named_items, "downwardAPI": _downward_projection,
-    "serviceAccountToken": _token, "clusterTrustBundle": _needs("path"), "podCertificate": _needs("signerName", "keyType"),
+    "secret": _named_items,
+    "configMap": _named_items,
+    "downwardAPI": _downward_projection,
+    "serviceAccountToken": _token,
+    "clusterTrustBundle": _needs("path"),
+    "podCertificate": _needs("signerName", "keyType"),
 }
 
 
@@ -182,15 +194,35 @@ def _ephemeral(source: JSON, path: str) -> list[FieldError]:
 
 #: In the order in which upstream looks for them
 _RULES: dict[str, Rule] = {
-    "emptyDir": _empty_dir, "hostPath": _host_path, "gitRepo": _needs("repository"), "gcePersistentDisk": _needs("pdName"),
-    "awsElasticBlockStore": _needs("volumeID"), "secret": _secret, "nfs": _nfs,
-    "iscsi": _needs("targetPortal", "iqn"), "glusterfs": _needs("endpoints", "path"), "flocker": lambda source, path: [],
-    "persistentVolumeClaim": _needs("claimName"), "rbd": _needs("monitors", "image"), "cinder": _needs("volumeID"),
-    "cephfs": _needs("monitors"), "quobyte": _needs("registry", "volume"), "downwardAPI": _downward,
-    "fc": lambda source, path: [], "flexVolume": _needs("driver"), "configMap": _config_map,
-    "azureFile": _needs("secretName", "shareName"), "vsphereVolume": _needs("volumePath"),
-    "photonPersistentDisk": _needs("pdID"), "portworxVolume": _needs("volumeID"), "azureDisk": _needs("diskName", "diskURI"),
-    "storageos": lambda source, path: [], "projected": _projected, "scaleIO": _needs("gateway", "system", "volumeName"),
-    "csi": _csi, "ephemeral": _ephemeral, "image": lambda source, path: [],
+    "emptyDir": _empty_dir,
+    "hostPath": _host_path,
+    "gitRepo": _needs("repository"),
+    "gcePersistentDisk": _needs("pdName"),
+    "awsElasticBlockStore": _needs("volumeID"),
+    "secret": _secret,
+    "nfs": _nfs,
+    "iscsi": _needs("targetPortal", "iqn"),
+    "glusterfs": _needs("endpoints", "path"),
+    "flocker": lambda source, path: [],
+    "persistentVolumeClaim": _needs("claimName"),
+    "rbd": _needs("monitors", "image"),
+    "cinder": _needs("volumeID"),
+    "cephfs": _needs("monitors"),
+    "quobyte": _needs("registry", "volume"),
+    "downwardAPI": _downward,
+    "fc": lambda source, path: [],
+    "flexVolume": _needs("driver"),
+    "configMap": _config_map,
+    "azureFile": _needs("secretName", "shareName"),
+    "vsphereVolume": _needs("volumePath"),
+    "photonPersistentDisk": _needs("pdID"),
+    "portworxVolume": _needs("volumeID"),
+    "azureDisk": _needs("diskName", "diskURI"),
+    "storageos": lambda source, path: [],
+    "projected": _projected,
+    "scaleIO": _needs("gateway", "system", "volumeName"),
+    "csi": _csi,
+    "ephemeral": _ephemeral,
+    "image": lambda source, path: [],
 }
 _ORDER = {key: position for position, key in enumerate(_RULES)}

@@ -52,7 +52,9 @@ def _env_warnings(container: JSON, path: str) -> list[str]:
     for index, variable in enumerate(objects(container.get("env"))):
         name = variable.get("name") or ""
         if name in first and f"$({name})" not in (variable.get("value") or ""):
-            texts.append(f'{path}.env[{index}]: hides previous definition of "{name}", which may be dropped when using apply')
+            texts.append(
+                f'{path}.env[{index}]: hides previous definition of "{name}", which may be dropped when using apply'
+            )
         first.setdefault(name, index)
     return texts
 

@@ -27,7 +27,12 @@ from miniapiserver.resources.workloads.values import count_errors, default_templ
 
 JSON = dict[str, Any]
 
-_DEFAULTS = (("concurrencyPolicy", "Allow"), ("suspend", False), ("successfulJobsHistoryLimit", 3), ("failedJobsHistoryLimit", 1))
+_DEFAULTS = (
+    ("concurrencyPolicy", "Allow"),
+    ("suspend", False),
+    ("successfulJobsHistoryLimit", 3),
+    ("failedJobsHistoryLimit", 1),
+)
 _COUNTS = ("startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit")
 _NAMED = frozenset(("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"))
 _RANGES = ((0, 59, ()), (0, 23, ()), (1, 31, ()),
@@ -111,7 +116,9 @@ def _part_words(part: str, low: int, high: int, names: tuple[str, ...]) -> str:
         return f"beginning of range ({bounds[0]}) below minimum ({low}): {part}"
     if bounds[-1] > high:
         return f"end of range ({bounds[-1]}) above maximum ({high}): {part}"
-    return f"beginning of range ({bounds[0]}) beyond end of range ({bounds[-1]}): {part}" if bounds[0] > bounds[-1] else ""
+    return (
+        f"beginning of range ({bounds[0]}) beyond end of range ({bounds[-1]}): {part}" if bounds[0] > bounds[-1] else ""
+    )
 
 
 def _zone_errors(zone: str | None) -> list[FieldError]:

@@ -39,7 +39,7 @@ _COUNTS = ("currentNumberScheduled", "numberMisscheduled", "desiredNumberSchedul
 
 
 class DaemonSetStrategy(ObjectStrategy):
-    status_shape = dict.fromkeys(_COUNTS, 0)
+    status_shape = tuple((key, 0) for key in _COUNTS)
 
     def default(self, obj: JSON) -> None:
         super().default(obj)
@@ -59,7 +59,9 @@ class DaemonSetStrategy(ObjectStrategy):
     def prepare_for_create(self, obj: JSON, context: WriteContext) -> None:
         super().prepare_for_create(obj, context)
         annotations = metadata_of(obj).get("annotations") or {}
-        obj["metadata"]["annotations"] = annotations | {_TEMPLATE_GENERATION: annotations.get(_TEMPLATE_GENERATION) or "1"}
+        obj["metadata"]["annotations"] = annotations | {
+            _TEMPLATE_GENERATION: annotations.get(_TEMPLATE_GENERATION) or "1"
+        }
 
     def prepare_for_update(self, obj: JSON, old: JSON, context: WriteContext) -> None:
         super().prepare_for_update(obj, old, context)
@@ -71,7 +73,12 @@ class DaemonSetStrategy(ObjectStrategy):
     def check(self, obj: JSON) -> list[FieldError]:
         spec = obj.get("spec") or {}
         errors = selector_errors(spec, "daemonset") + running_template_errors(spec, "DaemonSet")
-        return errors + count_errors(spec, ("minReadySeconds",)) + _strategy_errors(spec) + count_errors(spec, ("revisionHistoryLimit",))
+        return (
+            errors
+            + count_errors(spec, ("minReadySeconds",))
+            + _strategy_errors(spec)
+            + count_errors(spec, ("revisionHistoryLimit",))
+        )
 
     def check_update(self, obj: JSON, old: JSON) -> list[FieldError]:
         return self.check(obj) + immutable_errors(obj.get("spec") or {}, old.get("spec") or {}, "selector")
@@ -104,7 +111,13 @@ def _strategy_errors(spec: JSON) -> list[FieldError]:
 
 def _cells(obj: JSON, now: float) -> list[Any]:
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
-    keys = ("desiredNumberScheduled", "currentNumberScheduled", "numberReady", "updatedNumberScheduled", "numberAvailable")
+    keys = (
+        "desiredNumberScheduled",
+        "currentNumberScheduled",
+        "numberReady",
+        "updatedNumberScheduled",
+        "numberAvailable",
+    )
     template = spec.get("template") or {}
     return [*(status.get(key) or 0 for key in keys), labels_text((template.get("spec") or {}).get("nodeSelector")),
             age(obj, now), *container_cells(template), selector_text(spec.get("selector"))]

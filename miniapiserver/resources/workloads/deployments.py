@@ -58,7 +58,9 @@ class DeploymentStrategy(ObjectStrategy):
     def check(self, obj: JSON) -> list[FieldError]:
         spec = obj.get("spec") or {}
         errors = count_errors(spec, ("replicas",)) + selector_errors(spec, "deployment") + running_template_errors(spec)
-        errors += _strategy_errors(spec.get("strategy") or {}) + count_errors(spec, ("minReadySeconds", "revisionHistoryLimit"))
+        errors += _strategy_errors(spec.get("strategy") or {}) + count_errors(
+            spec, ("minReadySeconds", "revisionHistoryLimit")
+        )
         if (deadline := spec.get("progressDeadlineSeconds")) is not None:
             errors += count_errors(spec, ("progressDeadlineSeconds",))
             if deadline <= (spec.get("minReadySeconds") or 0):
@@ -99,7 +101,9 @@ def _strategy_errors(strategy: JSON) -> list[FieldError]:
     if rolling is None:
         return [required(path, "this should be defaulted and never be nil")]
     unavailable, surge = rolling.get("maxUnavailable"), rolling.get("maxSurge")
-    errors = amount_or_percent_errors(unavailable, f"{path}.maxUnavailable") + amount_or_percent_errors(surge, f"{path}.maxSurge")
+    errors = amount_or_percent_errors(unavailable, f"{path}.maxUnavailable") + amount_or_percent_errors(
+        surge, f"{path}.maxSurge"
+    )
     if is_zero(unavailable) and is_zero(surge):
         errors.append(invalid(f"{path}.maxUnavailable", unavailable, "may not be 0 when `maxSurge` is 0"))
     return errors + at_most_all_errors(unavailable, f"{path}.maxUnavailable")

@@ -90,7 +90,9 @@ class JobStrategy(ObjectStrategy):
         return errors
 
     def check_status(self, obj: JSON, old: JSON) -> list[FieldError]:
-        return count_errors(obj.get("status") or {}, ("active", "succeeded", "failed", "ready", "terminating"), "status")
+        return count_errors(
+            obj.get("status") or {}, ("active", "succeeded", "failed", "ready", "terminating"), "status"
+        )
 
 
 def generate_selector(spec: JSON, uid: str, name: str) -> None:
@@ -130,7 +132,9 @@ def _job_spec_errors(spec: JSON, path: str) -> list[FieldError]:
         elif mode == "Indexed" and spec.get("completions") is None:
             errors.append(required(f"{path}.completions", "when completion mode is Indexed"))
     if spec.get("backoffLimitPerIndex") is not None and mode != "Indexed":
-        errors.append(invalid(f"{path}.backoffLimitPerIndex", spec["backoffLimitPerIndex"], "requires indexed completion mode"))
+        errors.append(
+            invalid(f"{path}.backoffLimitPerIndex", spec["backoffLimitPerIndex"], "requires indexed completion mode")
+        )
     template = spec.get("template") or {}
     errors += template_errors(template, f"{path}.template")
     if (template.get("spec") or {}).get("restartPolicy") not in ("OnFailure", "Never"):
@@ -143,7 +147,11 @@ def _job_spec_errors(spec: JSON, path: str) -> list[FieldError]:
 
 def template_job_errors(spec: JSON, path: str) -> list[FieldError]:
     """A Job inside a CronJob: its selector is made later."""
-    errors = [invalid(f"{path}.selector", spec["selector"], "`selector` will be auto-generated")] if spec.get("selector") else []
+    errors = (
+        [invalid(f"{path}.selector", spec["selector"], "`selector` will be auto-generated")]
+        if spec.get("selector")
+        else []
+    )
     if spec.get("manualSelector"):
         errors.append(not_supported(f"{path}.manualSelector", True, ("nil", "false")))
     return errors + _job_spec_errors(spec, path)
@@ -157,7 +165,9 @@ def _completion_errors(spec: JSON, old: JSON) -> list[FieldError]:
     if old.get("completionMode") == "Indexed" and new is not None and new == spec.get("parallelism") \
             and before == old.get("parallelism"):
         return []
-    words = "can only be modified in tandem with spec.parallelism" if old.get("completionMode") == "Indexed" else IMMUTABLE
+    words = (
+        "can only be modified in tandem with spec.parallelism" if old.get("completionMode") == "Indexed" else IMMUTABLE
+    )
     return [invalid("spec.completions", new, words)]
 
 
@@ -166,7 +176,7 @@ def _suspended_template_errors(spec: JSON, old: JSON) -> list[FieldError]:
     new, before = dict(spec.get("template") or {}), old.get("template") or {}
     kept = before.get("spec") or {}
     new["metadata"] = before.get("metadata")
-    new["spec"] = {key: value for key, value in (new.get("spec") or {}).items()}
+    new["spec"] = dict(new.get("spec") or {})
     for key in ("nodeSelector", "affinity", "tolerations", "schedulingGates"):
         new["spec"].pop(key, None)
         if key in kept:
@@ -179,7 +189,11 @@ _LATER_WORDS = ("Suspended", "FailureTarget", "SuccessCriteriaMet")
 
 
 def _status_word(job: JSON) -> str:
-    true = {item.get("type") for item in objects((job.get("status") or {}).get("conditions")) if item.get("status") == "True"}
+    true = {
+        item.get("type")
+        for item in objects((job.get("status") or {}).get("conditions"))
+        if item.get("status") == "True"
+    }
     for kind, word in _WORDS:
         if kind in true:
             return word

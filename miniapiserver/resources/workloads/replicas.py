@@ -35,7 +35,7 @@ _COUNTS = ("replicas", "minReadySeconds")
 
 
 class ReplicaSetStrategy(ObjectStrategy):
-    status_shape = {"replicas": 0}
+    status_shape = (("replicas", 0),)
 
     def default(self, obj: JSON) -> None:
         super().default(obj)
@@ -67,7 +67,7 @@ def replica_status_errors(status: JSON) -> list[FieldError]:
 
 
 class ReplicationControllerStrategy(ObjectStrategy):
-    status_shape = {"replicas": 0}
+    status_shape = (("replicas", 0),)
 
     def default(self, obj: JSON) -> None:
         super().default(obj)

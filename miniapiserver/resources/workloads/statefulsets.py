@@ -27,7 +27,7 @@ _RETENTION = ("Delete", "Retain")
 
 
 class StatefulSetStrategy(ObjectStrategy):
-    status_shape = {"replicas": 0, "availableReplicas": 0}
+    status_shape = (("replicas", 0), ("availableReplicas", 0))
 
     def default(self, obj: JSON) -> None:
         super().default(obj)
@@ -42,7 +42,9 @@ class StatefulSetStrategy(ObjectStrategy):
             for key, value in (("partition", 0), ("maxUnavailable", 1)):
                 if rolling.get(key) is None:
                     rolling[key] = value
-        retention = spec["persistentVolumeClaimRetentionPolicy"] = spec.get("persistentVolumeClaimRetentionPolicy") or {}
+        retention = spec["persistentVolumeClaimRetentionPolicy"] = (
+            spec.get("persistentVolumeClaimRetentionPolicy") or {}
+        )
         for key in ("whenDeleted", "whenScaled"):
             retention[key] = retention.get(key) or "Retain"
         for key, value in (("replicas", 1), ("revisionHistoryLimit", 10)):

@@ -54,7 +54,11 @@ def running_template_errors(spec: JSON, kind: str = "ReplicaSet") -> list[FieldE
 
 
 def immutable_errors(spec: JSON, old: JSON, key: str, path: str = "spec") -> list[FieldError]:
-    return [] if (spec.get(key) or None) == (old.get(key) or None) else [invalid(f"{path}.{key}", spec.get(key), IMMUTABLE)]
+    return (
+        []
+        if (spec.get(key) or None) == (old.get(key) or None)
+        else [invalid(f"{path}.{key}", spec.get(key), IMMUTABLE)]
+    )
 
 
 def amount_or_percent_errors(value: Any, path: str) -> list[FieldError]:
@@ -70,7 +74,7 @@ def at_most_all_errors(value: Any, path: str) -> list[FieldError]:
 
 
 def is_zero(value: Any) -> bool:
-    return value in (0, None) or isinstance(value, str) and value.rstrip("%").strip("0") == ""
+    return value in (0, None) or (isinstance(value, str) and value.rstrip("%").strip("0") == "")
 
 
 def default_template_of(spec: JSON) -> JSON:

@@ -5,9 +5,39 @@ from typing import Any
 
 from miniapiserver.schema.types import Kind, Type, TypeSchema, find
 
-WORDS = ("", "a", "A_b", "x-1", "a/b", "..", "10.0.0.1", "::1", "1Gi", "-1", "100m", "25%", "True", "Always", "Never", "OnFailure",
-         "TCP", "None", "Exists", "In", "ClusterIP", "LoadBalancer", "ExternalName", "Indexed", "v1", "metadata.name",
-         "RollingUpdate", "NoExecute", "é", "a" * 300, "2026-01-01T00:00:00Z")
+WORDS = (
+    "",
+    "a",
+    "A_b",
+    "x-1",
+    "a/b",
+    "..",
+    "10.0.0.1",
+    "::1",
+    "1Gi",
+    "-1",
+    "100m",
+    "25%",
+    "True",
+    "Always",
+    "Never",
+    "OnFailure",
+    "TCP",
+    "None",
+    "Exists",
+    "In",
+    "ClusterIP",
+    "LoadBalancer",
+    "ExternalName",
+    "Indexed",
+    "v1",
+    "metadata.name",
+    "RollingUpdate",
+    "NoExecute",
+    "é",
+    "a" * 300,
+    "2026-01-01T00:00:00Z",
+)
 NUMBERS = (0, 1, -1, 80, 99999, 2**31 - 1, -(2**31))
 TIMES = ("2026-01-01T00:00:00Z", None)
 QUANTITIES = ("0", "1Gi", "100m", "-1", "1e3", "0.5", 3)
@@ -47,7 +77,9 @@ def any_struct(schema: TypeSchema, rand: random.Random, depth: int) -> dict[str,
     if depth <= 0:
         return {}
     likely = rand.choice((0.15, 0.4, 0.8))
-    return {name: any_item(field.type, rand, depth - 1) for name, field in schema.fields.items() if rand.random() < likely}
+    return {
+        name: any_item(field.type, rand, depth - 1) for name, field in schema.fields.items() if rand.random() < likely
+    }
 
 
 def any_object(type_name: str, rand: random.Random) -> dict[str, Any]:

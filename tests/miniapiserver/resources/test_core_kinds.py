@@ -28,12 +28,19 @@ def test_a_secrets_type_is_immutable() -> None:
         'Secret "s" is invalid: type: Invalid value: "kubernetes.io/basic-auth": field is immutable')
 
 
-@pytest.mark.parametrize(("kind", "missing"), [
-    ("kubernetes.io/tls", ["data[tls.crt]: Required value", "data[tls.key]: Required value"]),
-    ("kubernetes.io/ssh-auth", ["data[ssh-privatekey]: Required value"]),
-    ("kubernetes.io/dockerconfigjson", ["data[.dockerconfigjson]: Required value"]),
-    ("kubernetes.io/basic-auth", ["data[username]: Required value", "data[password]: Required value"]),
-    ("kubernetes.io/service-account-token", ["metadata.annotations[kubernetes.io/service-account.name]: Required value"])])
+@pytest.mark.parametrize(
+    ("kind", "missing"),
+    [
+        ("kubernetes.io/tls", ["data[tls.crt]: Required value", "data[tls.key]: Required value"]),
+        ("kubernetes.io/ssh-auth", ["data[ssh-privatekey]: Required value"]),
+        ("kubernetes.io/dockerconfigjson", ["data[.dockerconfigjson]: Required value"]),
+        ("kubernetes.io/basic-auth", ["data[username]: Required value", "data[password]: Required value"]),
+        (
+            "kubernetes.io/service-account-token",
+            ["metadata.annotations[kubernetes.io/service-account.name]: Required value"],
+        ),
+    ],
+)
 def test_typed_secrets_need_their_keys(kind: str, missing: list[str]) -> None:
     assert words(created("secrets", {"metadata": {"name": "s"}, "type": kind})[1]) == missing
 
@@ -82,7 +89,9 @@ def test_a_node_keeps_the_status_it_registers_with() -> None:
     assert obj["status"]["capacity"] == obj["status"]["allocatable"] == {"cpu": "2"}
     assert obj["status"]["nodeInfo"]["kubeletVersion"] == ""
     assert updated("nodes", obj, {"status": {"capacity": {"cpu": "9"}}})[0]["status"]["capacity"] == {"cpu": "2"}
-    assert updated("nodes", obj, {"status": {"capacity": {"cpu": "9"}}}, subresource="status")[0]["status"]["capacity"] == {"cpu": "9"}
+    assert updated("nodes", obj, {"status": {"capacity": {"cpu": "9"}}}, subresource="status")[0]["status"][
+        "capacity"
+    ] == {"cpu": "9"}
 
 
 def test_taints_are_unique_and_have_an_effect() -> None:
@@ -97,8 +106,17 @@ def test_node_table() -> None:
             "spec": {"unschedulable": True}, "status": {"conditions": [{"type": "Ready", "status": "True"}],
                                                         "addresses": [{"type": "InternalIP", "address": "127.0.10.1"}]}}
     assert row_of("nodes").table.cells(node, 0) == [
-        "n", "Ready,SchedulingDisabled", "edge,worker", "<unknown>", "", "127.0.10.1", "<none>", "<unknown>", "<unknown>",
-        "<unknown>"]
+        "n",
+        "Ready,SchedulingDisabled",
+        "edge,worker",
+        "<unknown>",
+        "",
+        "127.0.10.1",
+        "<none>",
+        "<unknown>",
+        "<unknown>",
+        "<unknown>",
+    ]
 
 
 def core_event(**fields: Any) -> dict[str, Any]:
@@ -114,14 +132,21 @@ def test_an_event_lives_where_its_object_lives() -> None:
 
 def test_an_event_with_a_time_of_its_own_says_who_reports() -> None:
     _, errors = created("events", core_event(eventTime="2026-01-01T00:00:00.000000Z", reason=""))
-    assert words(errors) == [f"{key}: Required value" for key in ("reportingController", "reportingInstance", "action", "reason")]
+    assert words(errors) == [
+        f"{key}: Required value" for key in ("reportingController", "reportingInstance", "action", "reason")
+    ]
 
 
 def test_events_translate_between_their_groups() -> None:
     new = {"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "e", "namespace": "n"}, "note": "hi",
            "regarding": {"kind": "Pod", "name": "p"}, "reportingController": "a/b", "deprecatedCount": 2}
     core = to_core(new)
-    assert (core["message"], core["involvedObject"]["name"], core["reportingComponent"], core["count"]) == ("hi", "p", "a/b", 2)
+    assert (core["message"], core["involvedObject"]["name"], core["reportingComponent"], core["count"]) == (
+        "hi",
+        "p",
+        "a/b",
+        2,
+    )
     assert from_core(core) == new
     assert new_fields(new)["regarding.name"] == "p"
 
@@ -135,7 +160,9 @@ def test_event_table() -> None:
 
 def test_a_claim_asks_for_storage_and_does_not_change() -> None:
     assert words(created("persistentvolumeclaims", {"metadata": {"name": "c"}, "spec": {}})[1]) == [
-        "spec.accessModes: Required value: at least 1 access mode is required", "spec.resources[storage]: Required value"]
+        "spec.accessModes: Required value: at least 1 access mode is required",
+        "spec.resources[storage]: Required value",
+    ]
     spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
     old, errors = created("persistentvolumeclaims", {"metadata": {"name": "c"}, "spec": spec})
     assert errors == []
@@ -154,14 +181,26 @@ def test_volume_tables() -> None:
 def test_a_role_rule_needs_groups_and_resources() -> None:
     _, errors = created("roles", {"metadata": {"name": "r2"}, "rules": [{"verbs": ["get"]}]}, RBAC)
     assert message("roles", errors, "r2", RBAC) == (
-        'Role.rbac.authorization.k8s.io "r2" is invalid: [rules[0].apiGroups: Required value: resource rules must supply at '
-        "least one api group, rules[0].resources: Required value: resource rules must supply at least one resource]")
-    assert created("clusterroles", {"metadata": {"name": "a:b"}, "rules": [{"verbs": ["get"], "nonResourceURLs": ["/x"]}]},
-                   RBAC)[1] == []
+        'Role.rbac.authorization.k8s.io "r2" is invalid: [rules[0].apiGroups: Required value: '
+        'resource rules must supply at '
+        "least one api group, rules[0].resources: Required value: resource rules must supply at least one resource]"
+    )
+    assert (
+        created(
+            "clusterroles",
+            {"metadata": {"name": "a:b"}, "rules": [{"verbs": ["get"], "nonResourceURLs": ["/x"]}]},
+            RBAC,
+        )[1]
+        == []
+    )
 
 
 def test_a_role_binding_keeps_its_role() -> None:
-    body = {"metadata": {"name": "rb"}, "roleRef": {"kind": "Role", "name": "r"}, "subjects": [{"kind": "User", "name": "u"}]}
+    body = {
+        "metadata": {"name": "rb"},
+        "roleRef": {"kind": "Role", "name": "r"},
+        "subjects": [{"kind": "User", "name": "u"}],
+    }
     old, errors = created("rolebindings", body, RBAC)
     assert errors == []
     assert old["roleRef"]["apiGroup"] == old["subjects"][0]["apiGroup"] == RBAC
@@ -173,14 +212,18 @@ def test_garbage_in_a_certificate_request() -> None:
     body = {"metadata": {"name": "g"}, "spec": {"request": "Z2FyYmFnZQ==", "usages": ["client auth"]}}
     _, errors = created("certificatesigningrequests", body, CSR)
     assert message("certificatesigningrequests", errors, "g", CSR) == (
-        'CertificateSigningRequest.certificates.k8s.io "g" is invalid: [spec.request: Invalid value: "Z2FyYmFnZQ==": PEM block '
-        "type must be CERTIFICATE REQUEST, spec.signerName: Required value]")
+        'CertificateSigningRequest.certificates.k8s.io "g" is invalid: [spec.request: Invalid '
+        'value: "Z2FyYmFnZQ==": PEM block '
+        "type must be CERTIFICATE REQUEST, spec.signerName: Required value]"
+    )
 
 
 def certificate_request() -> dict[str, Any]:
     pem = b64encode(b"-----BEGIN CERTIFICATE REQUEST-----\nAA==\n-----END CERTIFICATE REQUEST-----\n").decode()
     spec = {"request": pem, "usages": ["client auth"], "signerName": "example.com/s", "username": "forged"}
-    obj, errors = created("certificatesigningrequests", {"metadata": {"name": "g"}, "spec": spec}, CSR, user="system:node:a")
+    obj, errors = created(
+        "certificatesigningrequests", {"metadata": {"name": "g"}, "spec": spec}, CSR, user="system:node:a"
+    )
     assert errors == []
     assert obj["spec"]["username"] == "system:node:a"
     return obj
@@ -190,12 +233,16 @@ def test_approval_decides_and_cannot_be_taken_back() -> None:
     approved = {"status": {"conditions": [{"type": "Approved", "status": "True"}], "certificate": "no"}}
     obj, errors = updated("certificatesigningrequests", certificate_request(), approved, CSR, subresource="approval")
     assert errors == []
-    assert obj["status"] == {"conditions": [{"type": "Approved", "status": "True", "lastUpdateTime": NOW, "lastTransitionTime": NOW}]}
+    assert obj["status"] == {
+        "conditions": [{"type": "Approved", "status": "True", "lastUpdateTime": NOW, "lastTransitionTime": NOW}]
+    }
     assert condition_text(obj["status"]) == "Approved"
     _, errors = updated("certificatesigningrequests", obj, {"status": {"conditions": []}}, CSR, subresource="approval")
     assert words(errors) == ['status.conditions: Forbidden: updates may not remove a condition of type "Approved"']
     both = [*obj["status"]["conditions"], {"type": "Denied", "status": "True"}]
-    _, errors = updated("certificatesigningrequests", obj, {"status": {"conditions": both}}, CSR, subresource="approval")
+    _, errors = updated(
+        "certificatesigningrequests", obj, {"status": {"conditions": both}}, CSR, subresource="approval"
+    )
     assert words(errors)[0].endswith("Approved and Denied conditions are mutually exclusive")
 
 
@@ -206,7 +253,9 @@ def test_status_of_a_certificate_request_signs_once_and_does_not_approve() -> No
     assert errors == []
     assert obj["status"] == {"certificate": pem}
     assert condition_text(obj["status"]) == "Pending,Issued"
-    _, errors = updated("certificatesigningrequests", obj, {"status": {"certificate": "AA=="}}, CSR, subresource="status")
+    _, errors = updated(
+        "certificatesigningrequests", obj, {"status": {"certificate": "AA=="}}, CSR, subresource="status"
+    )
     assert words(errors) == ["status.certificate: Forbidden: updates may not modify existing certificate content"]
 
 
@@ -222,13 +271,24 @@ def test_token_requests_are_not_too_short() -> None:
 
 
 def test_autoscalers_translate_between_versions() -> None:
-    v1 = {"metadata": {"name": "h"}, "spec": {"maxReplicas": 3, "minReplicas": 1, "targetCPUUtilizationPercentage": 50,
-          "scaleTargetRef": {"kind": "Deployment", "name": "d"}}, "status": {"currentReplicas": 1, "desiredReplicas": 1}}
+    v1 = {
+        "metadata": {"name": "h"},
+        "spec": {
+            "maxReplicas": 3,
+            "minReplicas": 1,
+            "targetCPUUtilizationPercentage": 50,
+            "scaleTargetRef": {"kind": "Deployment", "name": "d"},
+        },
+        "status": {"currentReplicas": 1, "desiredReplicas": 1},
+    }
     v2 = to_v2(v1)
     assert v2["spec"]["metrics"] == [{"type": "Resource", "resource": {
         "name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}}}]
     assert from_v2(v2)["spec"] == v1["spec"]
-    memory = {"type": "Resource", "resource": {"name": "memory", "target": {"type": "AverageValue", "averageValue": "1Gi"}}}
+    memory = {
+        "type": "Resource",
+        "resource": {"name": "memory", "target": {"type": "AverageValue", "averageValue": "1Gi"}},
+    }
     back = to_v2(from_v2(v2 | {"spec": v2["spec"] | {"metrics": [*v2["spec"]["metrics"], memory]}}))
     assert back["spec"]["metrics"][1] == memory
     assert row_of("horizontalpodautoscalers", "autoscaling").table.cells(v2, 0)[:3] == [
@@ -236,7 +296,9 @@ def test_autoscalers_translate_between_versions() -> None:
 
 
 def test_a_lease_lasts() -> None:
-    _, errors = created("leases", {"metadata": {"name": "l"}, "spec": {"leaseDurationSeconds": 0}}, "coordination.k8s.io")
+    _, errors = created(
+        "leases", {"metadata": {"name": "l"}, "spec": {"leaseDurationSeconds": 0}}, "coordination.k8s.io"
+    )
     assert words(errors) == ["spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0"]
 
 
@@ -249,7 +311,9 @@ def test_a_storage_class_table_marks_the_default() -> None:
 
 
 def test_a_disruption_budget_says_one_thing() -> None:
-    _, errors = created("poddisruptionbudgets", {"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "maxUnavailable": 1}}, "policy")
+    _, errors = created(
+        "poddisruptionbudgets", {"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "maxUnavailable": 1}}, "policy"
+    )
     assert words(errors)[0].endswith("minAvailable and maxUnavailable cannot be both set")
 
 
@@ -260,7 +324,10 @@ def test_a_user_priority_class_stays_below_the_systems() -> None:
 
 def test_an_ingress_path_is_absolute() -> None:
     backend = {"service": {"name": "s", "port": {"number": 80}}}
-    body = {"metadata": {"name": "i"}, "spec": {"rules": [{"http": {"paths": [{"path": "x", "pathType": "Prefix", "backend": backend}]}}]}}
+    body = {
+        "metadata": {"name": "i"},
+        "spec": {"rules": [{"http": {"paths": [{"path": "x", "pathType": "Prefix", "backend": backend}]}}]},
+    }
     assert words(created("ingresses", body, "networking.k8s.io")[1]) == [
         'spec.rules[0].http.paths[0].path: Invalid value: "x": must be an absolute path']
 

@@ -17,9 +17,11 @@ from miniapiserver.resources.names import (
 )
 from tests.miniapiserver.resources.writes import created, message, updated, words
 
-LABEL_WORDS = ("a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end "
-               "with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
-               "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')")
+LABEL_WORDS = (
+    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end "
+    "with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
+    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+)
 
 
 def errors_of(**meta: Any) -> list[str]:
@@ -53,20 +55,29 @@ def test_namespaced_object_needs_a_namespace_and_a_cluster_object_may_not_have_o
 
 def test_generate_name_may_end_in_a_dash() -> None:
     assert errors_of(generateName="gen-") == []
-    assert errors_of(generateName="Gen")[0].startswith('metadata.generateName: Invalid value: "Gen": a lowercase RFC 1123')
+    assert errors_of(generateName="Gen")[0].startswith(
+        'metadata.generateName: Invalid value: "Gen": a lowercase RFC 1123'
+    )
 
 
 def test_labels_are_checked_key_and_value() -> None:
-    assert errors_of(labels={"a/b/c": "x"})[0].startswith('metadata.labels: Invalid value: "a/b/c": a valid label key must consist')
+    assert errors_of(labels={"a/b/c": "x"})[0].startswith(
+        'metadata.labels: Invalid value: "a/b/c": a valid label key must consist'
+    )
     assert errors_of(labels={"a": "b c"}) == [
-        'metadata.labels: Invalid value: "b c": a valid label must be an empty string or consist of alphanumeric characters, '
-        "'-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', "
-        "regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"]
+        'metadata.labels: Invalid value: "b c": a valid label must be an empty string or consist '
+        'of alphanumeric characters, '
+        "'-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  "
+        "or 'my_value',  or '12345', "
+        "regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
+    ]
     assert errors_of(labels={"app.kubernetes.io/name": "x"}) == []
 
 
 def test_annotations_have_a_size_limit() -> None:
-    assert errors_of(annotations={"a": "x" * 300_000}) == ["metadata.annotations: Too long: may not be more than 262144 bytes"]
+    assert errors_of(annotations={"a": "x" * 300_000}) == [
+        "metadata.annotations: Too long: may not be more than 262144 bytes"
+    ]
     assert errors_of(annotations={"UPPER/Case": "fine"}) == []
 
 
@@ -86,15 +97,19 @@ def test_finalizers_exclude_each_other() -> None:
 
 def test_uid_and_name_do_not_change() -> None:
     old = {"name": "a", "namespace": "n", "uid": "1"}
-    assert words(metadata_update_errors(old | {"uid": "2"}, old)) == ['metadata.uid: Invalid value: "2": field is immutable']
+    assert words(metadata_update_errors(old | {"uid": "2"}, old)) == [
+        'metadata.uid: Invalid value: "2": field is immutable'
+    ]
     assert metadata_update_errors(dict(old), old) == []
 
 
 def test_no_finalizer_is_added_to_an_object_that_is_going() -> None:
     old = {"name": "a", "namespace": "n", "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["a/b"]}
     assert words(metadata_update_errors(old | {"finalizers": ["a/b", "c/d"]}, old)) == [
-        'metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers '
-        '[]string{"c/d"}']
+        "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being "
+        "deleted, found new finalizers "
+        '[]string{"c/d"}'
+    ]
     assert metadata_update_errors(old | {"finalizers": []}, old) == []
 
 
@@ -105,9 +120,17 @@ def test_update_repeats_causes_as_upstream_and_says_them_once_in_the_message() -
     assert message("configmaps", errors, "a").count("b c") == 1
 
 
-@pytest.mark.parametrize(("rule", "fine", "wrong"), [
-    (dns_label, "a-1", "a.b"), (label_key, "example.com/Name_1", "/x"), (label_value, "", "-a"), (port_name, "http", "80"),
-    (config_key, "a.b_C-1", ".."), (env_name, "my var!", "a=b")])
+@pytest.mark.parametrize(
+    ("rule", "fine", "wrong"),
+    [
+        (dns_label, "a-1", "a.b"),
+        (label_key, "example.com/Name_1", "/x"),
+        (label_value, "", "-a"),
+        (port_name, "http", "80"),
+        (config_key, "a.b_C-1", ".."),
+        (env_name, "my var!", "a=b"),
+    ],
+)
 def test_syntaxes(rule: Any, fine: str, wrong: str) -> None:
     assert rule(fine) == []
     assert rule(wrong) != []

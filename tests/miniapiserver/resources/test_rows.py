@@ -21,10 +21,28 @@ NEVER_STORED = {"bindings", "componentstatuses", "selfsubjectreviews", "tokenrev
 def test_groups_stand_in_discoverys_order() -> None:
     groups = list(dict.fromkeys(row.group for row in ROWS))
     assert groups == [
-        "", "apiregistration.k8s.io", "apps", "events.k8s.io", "authentication.k8s.io", "authorization.k8s.io", "autoscaling",
-        "batch", "certificates.k8s.io", "networking.k8s.io", "policy", "rbac.authorization.k8s.io", "storage.k8s.io",
-        "admissionregistration.k8s.io", "apiextensions.k8s.io", "scheduling.k8s.io", "coordination.k8s.io", "node.k8s.io",
-        "discovery.k8s.io", "resource.k8s.io", "flowcontrol.apiserver.k8s.io"]
+        "",
+        "apiregistration.k8s.io",
+        "apps",
+        "events.k8s.io",
+        "authentication.k8s.io",
+        "authorization.k8s.io",
+        "autoscaling",
+        "batch",
+        "certificates.k8s.io",
+        "networking.k8s.io",
+        "policy",
+        "rbac.authorization.k8s.io",
+        "storage.k8s.io",
+        "admissionregistration.k8s.io",
+        "apiextensions.k8s.io",
+        "scheduling.k8s.io",
+        "coordination.k8s.io",
+        "node.k8s.io",
+        "discovery.k8s.io",
+        "resource.k8s.io",
+        "flowcontrol.apiserver.k8s.io",
+    ]
 
 
 def test_core_resources_and_subresources_are_those_of_kubernetes() -> None:
@@ -71,9 +89,23 @@ def test_kinds_that_put_creates() -> None:
 
 def test_kinds_whose_delete_answers_the_object() -> None:
     assert {row.plural for row in ROWS if row.strategy.returns_deleted_object} == {
-        "pods", "services", "namespaces", "serviceaccounts", "persistentvolumes", "persistentvolumeclaims", "podtemplates",
-        "resourcequotas", "storageclasses", "csidrivers", "csinodes", "volumeattachments", "deviceclasses", "resourceclaims",
-        "resourceclaimtemplates", "resourceslices"}
+        "pods",
+        "services",
+        "namespaces",
+        "serviceaccounts",
+        "persistentvolumes",
+        "persistentvolumeclaims",
+        "podtemplates",
+        "resourcequotas",
+        "storageclasses",
+        "csidrivers",
+        "csinodes",
+        "volumeattachments",
+        "deviceclasses",
+        "resourceclaims",
+        "resourceclaimtemplates",
+        "resourceslices",
+    }
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.group}/{row.version}/{row.plural}")

@@ -19,15 +19,24 @@ from tests.miniapiserver.resources.writes import JSON, created, message, row_of,
 
 
 def service(**spec: Any) -> JSON:
-    return {"metadata": {"name": "svc"}, "spec": {"selector": {"a": "b"}, "ports": [{"port": 80, "targetPort": 8080}]} | spec}
+    return {
+        "metadata": {"name": "svc"},
+        "spec": {"selector": {"a": "b"}, "ports": [{"port": 80, "targetPort": 8080}]} | spec,
+    }
 
 
 def test_defaults() -> None:
     obj, errors = created("services", service())
     assert errors == []
     assert obj["spec"] == {
-        "internalTrafficPolicy": "Cluster", "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack", "selector": {"a": "b"},
-        "ports": [{"port": 80, "protocol": "TCP", "targetPort": 8080}], "sessionAffinity": "None", "type": "ClusterIP"}
+        "internalTrafficPolicy": "Cluster",
+        "ipFamilies": ["IPv4"],
+        "ipFamilyPolicy": "SingleStack",
+        "selector": {"a": "b"},
+        "ports": [{"port": 80, "protocol": "TCP", "targetPort": 8080}],
+        "sessionAffinity": "None",
+        "type": "ClusterIP",
+    }
     assert obj["status"] == {"loadBalancer": {}}
 
 
@@ -43,19 +52,35 @@ def test_names_begin_with_a_letter() -> None:
     assert "a DNS-1035 label must consist of" in words(errors)[0]
 
 
-@pytest.mark.parametrize(("spec", "wrong"), [
-    ({"ports": []}, "spec.ports: Required value"),
-    ({"ports": [{"port": 1}, {"port": 2, "name": "b"}]}, "spec.ports[0].name: Required value"),
-    ({"type": "Magic"}, 'spec.type: Unsupported value: "Magic": supported values: "ClusterIP", "ExternalName", "LoadBalancer", '
-                        '"NodePort"'),
-    ({"type": "NodePort", "clusterIP": "None"},
-     "spec.clusterIPs[0]: Invalid value: \"None\": may not be set to 'None' for NodePort services"),
-    ({"type": "ExternalName", "externalName": ""}, "spec.externalName: Required value"),
-    ({"clusterIP": "nope"}, 'spec.clusterIPs[0]: Invalid value: "nope": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)'),
-    ({"externalIPs": ["127.0.0.1"]},
-     'spec.externalIPs[0]: Invalid value: "127.0.0.1": may not be in the loopback range (127.0.0.0/8, ::1/128)'),
-    ({"sessionAffinity": "Cookie"}, 'spec.sessionAffinity: Unsupported value: "Cookie": supported values: "ClientIP", "None"'),
-])
+@pytest.mark.parametrize(
+    ("spec", "wrong"),
+    [
+        ({"ports": []}, "spec.ports: Required value"),
+        ({"ports": [{"port": 1}, {"port": 2, "name": "b"}]}, "spec.ports[0].name: Required value"),
+        (
+            {"type": "Magic"},
+            'spec.type: Unsupported value: "Magic": supported values: "ClusterIP", "ExternalName", "LoadBalancer", '
+            '"NodePort"',
+        ),
+        (
+            {"type": "NodePort", "clusterIP": "None"},
+            "spec.clusterIPs[0]: Invalid value: \"None\": may not be set to 'None' for NodePort services",
+        ),
+        ({"type": "ExternalName", "externalName": ""}, "spec.externalName: Required value"),
+        (
+            {"clusterIP": "nope"},
+            'spec.clusterIPs[0]: Invalid value: "nope": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)',
+        ),
+        (
+            {"externalIPs": ["127.0.0.1"]},
+            'spec.externalIPs[0]: Invalid value: "127.0.0.1": may not be in the loopback range (127.0.0.0/8, ::1/128)',
+        ),
+        (
+            {"sessionAffinity": "Cookie"},
+            'spec.sessionAffinity: Unsupported value: "Cookie": supported values: "ClientIP", "None"',
+        ),
+    ],
+)
 def test_specs_that_are_refused(spec: JSON, wrong: str) -> None:
     assert wrong in words(created("services", service(**spec))[1])
 
@@ -118,7 +143,9 @@ def test_endpoints_on_loopback_are_refused_unless_their_network_is_exempt() -> N
     exempt = [ip_network("127.244.0.0/16")]
     assert words(EndpointSliceStrategy().validate(slice_of("127.244.1.5"))) == [
         f'endpoints[0].addresses[0]: Invalid value: "127.244.1.5": {wrong}']
-    assert words(EndpointsStrategy().validate(subset)) == [f'subsets[0].addresses[0].ip: Invalid value: "127.244.1.5": {wrong}']
+    assert words(EndpointsStrategy().validate(subset)) == [
+        f'subsets[0].addresses[0].ip: Invalid value: "127.244.1.5": {wrong}'
+    ]
     assert EndpointSliceStrategy(exempt).validate(slice_of("127.244.1.5")) == []
     assert EndpointsStrategy(exempt).validate(subset) == []
     assert EndpointSliceStrategy(exempt).validate(slice_of("127.0.0.1")) != []

@@ -47,7 +47,9 @@ def test_only_a_change_of_spec_or_annotations_is_a_generation_of_a_deployment() 
     old, _ = created("deployments", workload(), "apps")
     assert updated("deployments", old, {"metadata": {"labels": {"a": "b"}}}, "apps")[0]["metadata"]["generation"] == 1
     assert updated("deployments", old, {"spec": {"replicas": 2}}, "apps")[0]["metadata"]["generation"] == 2
-    assert updated("deployments", old, {"metadata": {"annotations": {"a": "b"}}}, "apps")[0]["metadata"]["generation"] == 2
+    assert (
+        updated("deployments", old, {"metadata": {"annotations": {"a": "b"}}}, "apps")[0]["metadata"]["generation"] == 2
+    )
 
 
 def test_deployment_strategy_rules() -> None:
@@ -88,7 +90,9 @@ def test_statefulset_spec_is_mostly_immutable() -> None:
     _, errors = updated("statefulsets", old, {"spec": {"serviceName": "t"}}, "apps")
     assert words(errors) == [
         "spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', "
-        "'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"]
+        "'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and "
+        "'minReadySeconds' are forbidden"
+    ]
 
 
 def test_a_daemonset_counts_its_templates_in_an_annotation() -> None:
@@ -97,7 +101,12 @@ def test_a_daemonset_counts_its_templates_in_an_annotation() -> None:
     assert old["metadata"]["annotations"] == {key: "1"}
     obj, _ = updated("daemonsets", old, {"spec": {"template": template(app="x", v="2")}}, "apps")
     assert obj["metadata"]["annotations"] == {key: "2"}
-    assert old["status"] == {"currentNumberScheduled": 0, "numberMisscheduled": 0, "desiredNumberScheduled": 0, "numberReady": 0}
+    assert old["status"] == {
+        "currentNumberScheduled": 0,
+        "numberMisscheduled": 0,
+        "desiredNumberScheduled": 0,
+        "numberReady": 0,
+    }
 
 
 def test_a_replication_controller_takes_selector_and_labels_from_its_template() -> None:
@@ -117,11 +126,22 @@ def test_a_job_gets_a_selector_of_its_own() -> None:
     assert errors == []
     assert obj["spec"]["selector"] == {"matchLabels": {"batch.kubernetes.io/controller-uid": "u-1"}}
     assert obj["spec"]["template"]["metadata"]["labels"] == {
-        "controller-uid": "u-1", "batch.kubernetes.io/controller-uid": "u-1", "job-name": "j", "batch.kubernetes.io/job-name": "j"}
+        "controller-uid": "u-1",
+        "batch.kubernetes.io/controller-uid": "u-1",
+        "job-name": "j",
+        "batch.kubernetes.io/job-name": "j",
+    }
     spec = {key: obj["spec"][key] for key in ("completions", "parallelism", "backoffLimit", "completionMode", "suspend",
                                               "podReplacementPolicy", "manualSelector")}
-    assert spec == {"completions": 1, "parallelism": 1, "backoffLimit": 6, "completionMode": "NonIndexed", "suspend": False,
-                    "podReplacementPolicy": "TerminatingOrFailed", "manualSelector": False}
+    assert spec == {
+        "completions": 1,
+        "parallelism": 1,
+        "backoffLimit": 6,
+        "completionMode": "NonIndexed",
+        "suspend": False,
+        "podReplacementPolicy": "TerminatingOrFailed",
+        "manualSelector": False,
+    }
 
 
 def test_a_jobs_pods_must_end() -> None:
@@ -144,11 +164,21 @@ def test_an_indexed_job_may_grow_with_its_parallelism() -> None:
     assert updated("jobs", old, {"spec": {"completions": 3}}, "batch")[1] != []
 
 
-@pytest.mark.parametrize(("schedule", "wrong"), [
-    ("*/5 * * * *", ""), ("@daily", ""), ("@every 1h", ""), ("0 9-17 * * mon-fri", ""), ("0 0 1 jan,jun ?", ""),
-    ("* * *", "expected exactly 5 fields, found 3: [* * *]"), ("60 * * * *", "end of range (60) above maximum (59): 60"),
-    ("a * * * *", 'failed to parse int from a: strconv.Atoi: parsing "a": invalid syntax'),
-    ("@sometimes", "unrecognized descriptor: @sometimes"), ("*/0 * * * *", "step of range should be a positive number: */0")])
+@pytest.mark.parametrize(
+    ("schedule", "wrong"),
+    [
+        ("*/5 * * * *", ""),
+        ("@daily", ""),
+        ("@every 1h", ""),
+        ("0 9-17 * * mon-fri", ""),
+        ("0 0 1 jan,jun ?", ""),
+        ("* * *", "expected exactly 5 fields, found 3: [* * *]"),
+        ("60 * * * *", "end of range (60) above maximum (59): 60"),
+        ("a * * * *", 'failed to parse int from a: strconv.Atoi: parsing "a": invalid syntax'),
+        ("@sometimes", "unrecognized descriptor: @sometimes"),
+        ("*/0 * * * *", "step of range should be a positive number: */0"),
+    ],
+)
 def test_cron_lines(schedule: str, wrong: str) -> None:
     assert schedule_words(schedule) == wrong
 
@@ -157,15 +187,25 @@ def test_cronjob_defaults_and_rules() -> None:
     body = {"metadata": {"name": "c"}, "spec": {"schedule": "* * * * *", "jobTemplate": {"spec": job()["spec"]}}}
     obj, errors = created("cronjobs", body, "batch")
     assert errors == []
-    assert (obj["spec"]["concurrencyPolicy"], obj["spec"]["suspend"], obj["spec"]["failedJobsHistoryLimit"]) == ("Allow", False, 1)
+    assert (obj["spec"]["concurrencyPolicy"], obj["spec"]["suspend"], obj["spec"]["failedJobsHistoryLimit"]) == (
+        "Allow",
+        False,
+        1,
+    )
     body["spec"]["schedule"] = "TZ=UTC * * * * *"
     assert words(created("cronjobs", body, "batch")[1]) == [
-        'spec.schedule: Invalid value: "TZ=UTC * * * * *": cannot use TZ or CRON_TZ in schedule, use timeZone field instead']
+        'spec.schedule: Invalid value: "TZ=UTC * * * * *": cannot use TZ or CRON_TZ in schedule, '
+        'use timeZone field instead'
+    ]
 
 
 def test_tables_of_workloads() -> None:
     status = {"replicas": 3, "readyReplicas": 2, "updatedReplicas": 3, "availableReplicas": 2}
-    obj = {"metadata": {"name": "w"}, "spec": {"replicas": 3, "selector": SELECTOR, "template": template()}, "status": status}
+    obj = {
+        "metadata": {"name": "w"},
+        "spec": {"replicas": 3, "selector": SELECTOR, "template": template()},
+        "status": status,
+    }
     assert row_of("deployments", "apps").table.cells(obj, 0) == [
         "w", "2/3", 3, 2, "<unknown>", "c", "busybox:1", "app=x"]
     assert row_of("replicasets", "apps").table.cells(obj, 0) == ["w", 3, 3, 2, "<unknown>", "c", "busybox:1", "app=x"]

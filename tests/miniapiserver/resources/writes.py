@@ -29,7 +29,9 @@ def created(plural: str, body: JSON, group: str = "", *, user: str = "") -> tupl
     return obj, row.strategy.validate(obj)
 
 
-def updated(plural: str, old: JSON, change: JSON, group: str = "", *, subresource: str = "") -> tuple[JSON, list[FieldError]]:
+def updated(
+    plural: str, old: JSON, change: JSON, group: str = "", *, subresource: str = ""
+) -> tuple[JSON, list[FieldError]]:
     """`old` with the top-level keys of `change` merged one level deep, written through an endpoint."""
     row, obj = row_of(plural, group), copy.deepcopy(old)
     for key, value in copy.deepcopy(change).items():
@@ -58,4 +60,7 @@ def pod(**spec: Any) -> JSON:
 
 
 def template(**labels: str) -> JSON:
-    return {"metadata": {"labels": labels or {"app": "x"}}, "spec": {"containers": [{"name": "c", "image": "busybox:1"}]}}
+    return {
+        "metadata": {"labels": labels or {"app": "x"}},
+        "spec": {"containers": [{"name": "c", "image": "busybox:1"}]},
+    }

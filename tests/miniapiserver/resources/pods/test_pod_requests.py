@@ -16,8 +16,11 @@ from tests.miniapiserver.resources.writes import NOW, words
 
 
 def pod(**parts: Any) -> dict[str, Any]:
-    return {"metadata": {"name": "p1", "namespace": "n", "labels": {"app": "x"}}, "spec": {"containers": [{"name": "c"}]},
-            "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}} | parts
+    return {
+        "metadata": {"name": "p1", "namespace": "n", "labels": {"app": "x"}},
+        "spec": {"containers": [{"name": "c"}]},
+        "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
+    } | parts
 
 
 def test_tail_lines_must_be_a_number() -> None:
@@ -104,8 +107,12 @@ def test_a_second_delete_may_only_hurry() -> None:
 
 
 def budget(allowed: int, **status: Any) -> dict[str, Any]:
-    return {"metadata": {"name": "b", "namespace": "n", "generation": 1}, "spec": {"selector": {"matchLabels": {"app": "x"}}},
-            "status": {"observedGeneration": 1, "disruptionsAllowed": allowed, "desiredHealthy": 2, "currentHealthy": 2} | status}
+    return {
+        "metadata": {"name": "b", "namespace": "n", "generation": 1},
+        "spec": {"selector": {"matchLabels": {"app": "x"}}},
+        "status": {"observedGeneration": 1, "disruptionsAllowed": allowed, "desiredHealthy": 2, "currentHealthy": 2}
+        | status,
+    }
 
 
 def test_a_budget_pays_for_an_eviction() -> None:
@@ -134,8 +141,14 @@ def test_two_budgets_are_one_too_many() -> None:
         decide(pod(), [budget(1), budget(1)], NOW)
 
 
-@pytest.mark.parametrize("free", [{"status": {"phase": "Pending"}}, {"metadata": {"name": "p1", "deletionTimestamp": NOW}},
-                                  {"metadata": {"name": "p1", "namespace": "elsewhere", "labels": {"app": "x"}}}])
+@pytest.mark.parametrize(
+    "free",
+    [
+        {"status": {"phase": "Pending"}},
+        {"metadata": {"name": "p1", "deletionTimestamp": NOW}},
+        {"metadata": {"name": "p1", "namespace": "elsewhere", "labels": {"app": "x"}}},
+    ],
+)
 def test_a_pod_that_no_budget_protects(free: dict[str, Any]) -> None:
     assert decide(pod(**free), [budget(0)], NOW).budget is None
 

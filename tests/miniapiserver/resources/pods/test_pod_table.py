@@ -21,8 +21,16 @@ def container(**state: Any) -> dict[str, Any]:
 
 def test_columns_are_upstreams() -> None:
     assert [(column.name, column.priority) for column in PODS.columns] == [
-        ("Name", 0), ("Ready", 0), ("Status", 0), ("Restarts", 0), ("Age", 0), ("IP", 1), ("Node", 1), ("Nominated Node", 1),
-        ("Readiness Gates", 1)]
+        ("Name", 0),
+        ("Ready", 0),
+        ("Status", 0),
+        ("Restarts", 0),
+        ("Age", 0),
+        ("IP", 1),
+        ("Node", 1),
+        ("Nominated Node", 1),
+        ("Readiness Gates", 1),
+    ]
     assert PODS.columns[0].format == "name"
     assert {column.type for column in PODS.columns} == {"string"}
 
@@ -32,27 +40,56 @@ def test_a_pod_that_nobody_runs_yet() -> None:
         "p", "0/1", "Pending", "0", "30s", "<none>", "n", "<none>", "<none>"]
 
 
-@pytest.mark.parametrize(("status", "word"), [
-    ({"phase": "Running", "containerStatuses": [container(running={})]}, "Running"),
-    ({"phase": "Pending", "containerStatuses": [container(waiting={"reason": "ImagePullBackOff"})]}, "ImagePullBackOff"),
-    ({"phase": "Failed", "containerStatuses": [container(terminated={"exitCode": 1, "reason": "Error"})]}, "Error"),
-    ({"phase": "Failed", "containerStatuses": [container(terminated={"exitCode": 3})]}, "ExitCode:3"),
-    ({"phase": "Failed", "containerStatuses": [container(terminated={"exitCode": 137, "signal": 9})]}, "Signal:9"),
-    ({"phase": "Failed", "reason": "Evicted"}, "Evicted"),
-    ({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]},
-     "SchedulingGated"),
-    ({"phase": "Running", "containerStatuses": [container(running={}), container(terminated={"reason": "Completed"})],
-      "conditions": [{"type": "Ready", "status": "True"}]}, "Running"),
-    ({"phase": "Running", "containerStatuses": [container(terminated={"reason": "Completed"}), container(running={})]}, "NotReady"),
-])
+@pytest.mark.parametrize(
+    ("status", "word"),
+    [
+        ({"phase": "Running", "containerStatuses": [container(running={})]}, "Running"),
+        (
+            {"phase": "Pending", "containerStatuses": [container(waiting={"reason": "ImagePullBackOff"})]},
+            "ImagePullBackOff",
+        ),
+        ({"phase": "Failed", "containerStatuses": [container(terminated={"exitCode": 1, "reason": "Error"})]}, "Error"),
+        ({"phase": "Failed", "containerStatuses": [container(terminated={"exitCode": 3})]}, "ExitCode:3"),
+        ({"phase": "Failed", "containerStatuses": [container(terminated={"exitCode": 137, "signal": 9})]}, "Signal:9"),
+        ({"phase": "Failed", "reason": "Evicted"}, "Evicted"),
+        (
+            {
+                "phase": "Pending",
+                "conditions": [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}],
+            },
+            "SchedulingGated",
+        ),
+        (
+            {
+                "phase": "Running",
+                "containerStatuses": [container(running={}), container(terminated={"reason": "Completed"})],
+                "conditions": [{"type": "Ready", "status": "True"}],
+            },
+            "Running",
+        ),
+        (
+            {
+                "phase": "Running",
+                "containerStatuses": [container(terminated={"reason": "Completed"}), container(running={})],
+            },
+            "NotReady",
+        ),
+    ],
+)
 def test_status_sums_up_the_containers(status: dict[str, Any], word: str) -> None:
     assert cells(status)[2] == word
 
 
-@pytest.mark.parametrize(("state", "word"), [
-    ({"waiting": {"reason": "PodInitializing"}}, "Init:0/1"), ({"waiting": {"reason": "CrashLoopBackOff"}}, "Init:CrashLoopBackOff"),
-    ({"terminated": {"exitCode": 2}}, "Init:ExitCode:2"), ({"terminated": {"exitCode": 1, "reason": "Error"}}, "Init:Error"),
-    ({"running": {}}, "Init:0/1")])
+@pytest.mark.parametrize(
+    ("state", "word"),
+    [
+        ({"waiting": {"reason": "PodInitializing"}}, "Init:0/1"),
+        ({"waiting": {"reason": "CrashLoopBackOff"}}, "Init:CrashLoopBackOff"),
+        ({"terminated": {"exitCode": 2}}, "Init:ExitCode:2"),
+        ({"terminated": {"exitCode": 1, "reason": "Error"}}, "Init:Error"),
+        ({"running": {}}, "Init:0/1"),
+    ],
+)
 def test_status_while_initializing(state: dict[str, Any], word: str) -> None:
     status = {"phase": "Pending", "initContainerStatuses": [{"name": "i", "state": state}]}
     assert cells(status, initContainers=[{"name": "i"}])[2] == word

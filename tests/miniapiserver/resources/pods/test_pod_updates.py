@@ -40,7 +40,9 @@ def test_labels_may_change_and_do_not_count() -> None:
 
 
 def test_containers_may_not_be_added() -> None:
-    _, errors = updated("pods", existing(), {"spec": {"containers": [{"name": "c", "image": "a"}, {"name": "d", "image": "a"}]}})
+    _, errors = updated(
+        "pods", existing(), {"spec": {"containers": [{"name": "c", "image": "a"}, {"name": "d", "image": "a"}]}}
+    )
     assert words(errors) == ["spec.containers: Forbidden: pod updates may not add or remove containers"]
 
 
@@ -67,8 +69,10 @@ def test_scheduling_gates_may_only_go() -> None:
 
 
 def test_status_changes_status_and_nothing_else() -> None:
-    change = {"status": {"phase": "Running", "qosClass": "Guaranteed", "conditions": [{"type": "Ready", "status": "True"}]},
-              "spec": {"nodeName": "elsewhere"}}
+    change = {
+        "status": {"phase": "Running", "qosClass": "Guaranteed", "conditions": [{"type": "Ready", "status": "True"}]},
+        "spec": {"nodeName": "elsewhere"},
+    }
     obj, errors = updated("pods", existing(), change, subresource="status")
     assert errors == []
     assert "nodeName" not in obj["spec"]
@@ -113,7 +117,9 @@ def test_ephemeral_containers_may_not_have_ports() -> None:
 
 def test_resize_changes_resources_and_keeps_the_quality_of_service() -> None:
     old = existing(containers=[{"name": "c", "image": "busybox:1", "resources": {"requests": {"cpu": "1"}}}])
-    obj, errors = updated("pods", old, containers(image="other", resources={"requests": {"cpu": "2"}}), subresource="resize")
+    obj, errors = updated(
+        "pods", old, containers(image="other", resources={"requests": {"cpu": "2"}}), subresource="resize"
+    )
     assert errors == []
     assert obj["spec"]["containers"][0]["resources"] == {"requests": {"cpu": "2"}}
     assert obj["spec"]["containers"][0]["image"] == "busybox:1"

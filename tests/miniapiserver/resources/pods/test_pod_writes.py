@@ -18,11 +18,25 @@ def test_a_plain_pod_gets_upstreams_defaults() -> None:
     obj, errors = created("pods", pod(nodeName="golden-node", automountServiceAccountToken=False))
     assert errors == []
     assert obj["spec"] == {
-        "automountServiceAccountToken": False, "dnsPolicy": "ClusterFirst", "enableServiceLinks": True,
-        "nodeName": "golden-node", "restartPolicy": "Always", "schedulerName": "default-scheduler", "securityContext": {},
+        "automountServiceAccountToken": False,
+        "dnsPolicy": "ClusterFirst",
+        "enableServiceLinks": True,
+        "nodeName": "golden-node",
+        "restartPolicy": "Always",
+        "schedulerName": "default-scheduler",
+        "securityContext": {},
         "terminationGracePeriodSeconds": 30,
-        "containers": [{"image": "busybox:1", "imagePullPolicy": "IfNotPresent", "name": "c", "resources": {},
-                        "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"}]}
+        "containers": [
+            {
+                "image": "busybox:1",
+                "imagePullPolicy": "IfNotPresent",
+                "name": "c",
+                "resources": {},
+                "terminationMessagePath": "/dev/termination-log",
+                "terminationMessagePolicy": "File",
+            }
+        ],
+    }
     assert obj["status"] == {"phase": "Pending", "qosClass": "BestEffort"}
     assert obj["metadata"]["generation"] == 1
 
@@ -91,63 +105,110 @@ def test_the_old_name_of_service_accounts_is_kept_in_step() -> None:
     assert obj["spec"]["serviceAccountName"] == "robot"
 
 
-@pytest.mark.parametrize(("spec", "wrong"), [
-    ({"restartPolicy": "Sometimes"},
-     'spec.restartPolicy: Unsupported value: "Sometimes": supported values: "Always", "OnFailure", "Never"'),
-    ({"nodeName": "Bad!"}, 'spec.nodeName: Invalid value: "Bad!": a lowercase RFC 1123 subdomain'),
-    ({"activeDeadlineSeconds": 0}, "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive"),
-    ({"tolerations": [{"operator": "Exists", "tolerationSeconds": 1}]},
-     "spec.tolerations[0].effect: Invalid value: \"\": effect must be 'NoExecute' when `tolerationSeconds` is set"),
-    ({"volumes": [{"name": "v", "secret": {}}]}, "spec.volumes[0].secret.secretName: Required value"),
-    ({"volumes": [{"name": "v", "emptyDir": {}, "hostPath": {"path": "/"}}]},
-     "spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type"),
-    ({"volumes": [{"name": "v", "hostPath": {"path": "/a/../b"}}]},
-     'spec.volumes[0].hostPath.path: Invalid value: "/a/../b": must not contain \'..\''),
-    ({"ephemeralContainers": [{"name": "e", "image": "a"}]}, "spec.ephemeralContainers: Forbidden: cannot be set on create"),
-    ({"schedulingGates": [{"name": "a/b"}], "nodeName": "n"},
-     "spec.nodeName: Forbidden: cannot be set until all schedulingGates have been cleared"),
-    ({"dnsPolicy": "None"}, "spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None"),
-])
+@pytest.mark.parametrize(
+    ("spec", "wrong"),
+    [
+        (
+            {"restartPolicy": "Sometimes"},
+            'spec.restartPolicy: Unsupported value: "Sometimes": supported values: "Always", "OnFailure", "Never"',
+        ),
+        ({"nodeName": "Bad!"}, 'spec.nodeName: Invalid value: "Bad!": a lowercase RFC 1123 subdomain'),
+        (
+            {"activeDeadlineSeconds": 0},
+            "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive",
+        ),
+        (
+            {"tolerations": [{"operator": "Exists", "tolerationSeconds": 1}]},
+            "spec.tolerations[0].effect: Invalid value: \"\": effect must be 'NoExecute' when "
+            "`tolerationSeconds` is set",
+        ),
+        ({"volumes": [{"name": "v", "secret": {}}]}, "spec.volumes[0].secret.secretName: Required value"),
+        (
+            {"volumes": [{"name": "v", "emptyDir": {}, "hostPath": {"path": "/"}}]},
+            "spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type",
+        ),
+        (
+            {"volumes": [{"name": "v", "hostPath": {"path": "/a/../b"}}]},
+            "spec.volumes[0].hostPath.path: Invalid value: \"/a/../b\": must not contain '..'",
+        ),
+        (
+            {"ephemeralContainers": [{"name": "e", "image": "a"}]},
+            "spec.ephemeralContainers: Forbidden: cannot be set on create",
+        ),
+        (
+            {"schedulingGates": [{"name": "a/b"}], "nodeName": "n"},
+            "spec.nodeName: Forbidden: cannot be set until all schedulingGates have been cleared",
+        ),
+        ({"dnsPolicy": "None"}, "spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None"),
+    ],
+)
 def test_specs_that_are_refused(spec: dict[str, Any], wrong: str) -> None:
     assert any(text.startswith(wrong) for text in errors_of(**spec)), errors_of(**spec)
 
 
-@pytest.mark.parametrize(("container", "wrong"), [
-    ({"ports": [{"containerPort": 0}]}, "ports[0].containerPort: Required value"),
-    ({"ports": [{"containerPort": 70000}]}, "ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive"),
-    ({"ports": [{"containerPort": 1, "protocol": "X"}]},
-     'ports[0].protocol: Unsupported value: "X": supported values: "SCTP", "TCP", "UDP"'),
-    ({"env": [{"value": "x"}]}, "env[0].name: Required value"),
-    ({"env": [{"name": "A", "valueFrom": {}}]},
-     'env[0].valueFrom: Invalid value: "": must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, '
-     "`secretKeyRef` or `fileKeyRef`"),
-    ({"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.nope"}}}]},
-     'env[0].valueFrom.fieldRef.fieldPath: Invalid value: "spec.nope": error converting fieldPath: field label not supported: '
-     "spec.nope"),
-    ({"volumeMounts": [{"name": "absent", "mountPath": "/x"}]}, 'volumeMounts[0].name: Not found: "absent"'),
-    ({"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}},
-     'resources.requests: Invalid value: "2": must be less than or equal to cpu limit of 1'),
-    ({"resources": {"limits": {"cpu": "-1"}}}, 'resources.limits[cpu]: Invalid value: "-1": must be greater than or equal to 0'),
-    ({"livenessProbe": {}}, "livenessProbe: Required value: must specify a handler type"),
-    ({"livenessProbe": {"exec": {"command": ["a"]}, "successThreshold": 2}},
-     "livenessProbe.successThreshold: Invalid value: 2: must be 1"),
-    ({"imagePullPolicy": "Maybe"},
-     'imagePullPolicy: Unsupported value: "Maybe": supported values: "Always", "IfNotPresent", "Never"'),
-    ({"image": " a"}, 'image: Invalid value: " a": must not have leading or trailing whitespace'),
-])
+@pytest.mark.parametrize(
+    ("container", "wrong"),
+    [
+        ({"ports": [{"containerPort": 0}]}, "ports[0].containerPort: Required value"),
+        (
+            {"ports": [{"containerPort": 70000}]},
+            "ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive",
+        ),
+        (
+            {"ports": [{"containerPort": 1, "protocol": "X"}]},
+            'ports[0].protocol: Unsupported value: "X": supported values: "SCTP", "TCP", "UDP"',
+        ),
+        ({"env": [{"value": "x"}]}, "env[0].name: Required value"),
+        (
+            {"env": [{"name": "A", "valueFrom": {}}]},
+            'env[0].valueFrom: Invalid value: "": must specify one of: `fieldRef`, `resourceFieldRef`, '
+            '`configMapKeyRef`, '
+            "`secretKeyRef` or `fileKeyRef`",
+        ),
+        (
+            {"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.nope"}}}]},
+            'env[0].valueFrom.fieldRef.fieldPath: Invalid value: "spec.nope": error converting '
+            'fieldPath: field label not supported: '
+            "spec.nope",
+        ),
+        ({"volumeMounts": [{"name": "absent", "mountPath": "/x"}]}, 'volumeMounts[0].name: Not found: "absent"'),
+        (
+            {"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}},
+            'resources.requests: Invalid value: "2": must be less than or equal to cpu limit of 1',
+        ),
+        (
+            {"resources": {"limits": {"cpu": "-1"}}},
+            'resources.limits[cpu]: Invalid value: "-1": must be greater than or equal to 0',
+        ),
+        ({"livenessProbe": {}}, "livenessProbe: Required value: must specify a handler type"),
+        (
+            {"livenessProbe": {"exec": {"command": ["a"]}, "successThreshold": 2}},
+            "livenessProbe.successThreshold: Invalid value: 2: must be 1",
+        ),
+        (
+            {"imagePullPolicy": "Maybe"},
+            'imagePullPolicy: Unsupported value: "Maybe": supported values: "Always", "IfNotPresent", "Never"',
+        ),
+        ({"image": " a"}, 'image: Invalid value: " a": must not have leading or trailing whitespace'),
+    ],
+)
 def test_containers_that_are_refused(container: dict[str, Any], wrong: str) -> None:
     assert f"spec.containers[0].{wrong}" in errors_of(containers=[{"name": "c", "image": "a"} | container])
 
 
 def test_names_are_unique_across_containers() -> None:
-    assert errors_of(initContainers=[{"name": "c", "image": "a"}]) == ['spec.initContainers[0].name: Duplicate value: "c"']
+    assert errors_of(initContainers=[{"name": "c", "image": "a"}]) == [
+        'spec.initContainers[0].name: Duplicate value: "c"'
+    ]
 
 
 def test_init_containers_may_not_be_probed_unless_they_are_sidecars() -> None:
     probed = {"name": "i", "image": "a", "readinessProbe": {"exec": {"command": ["a"]}}}
     assert errors_of(initContainers=[probed | {"restartPolicy": "Always"}]) == []
     assert errors_of(initContainers=[probed]) == [
-        "spec.initContainers[0].readinessProbe: Forbidden: may not be set for init containers without restartPolicy=Always"]
+        "spec.initContainers[0].readinessProbe: Forbidden: may not be set for init containers "
+        "without restartPolicy=Always"
+    ]
 
 
 def test_quality_of_service() -> None:
