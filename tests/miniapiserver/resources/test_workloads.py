@@ -184,15 +184,13 @@ def test_cron_lines(schedule: str, wrong: str) -> None:
 
 
 def test_cronjob_defaults_and_rules() -> None:
-    body = {"metadata": {"name": "c"}, "spec": {"schedule": "* * * * *", "jobTemplate": {"spec": job()["spec"]}}}
+    spec: JSON = {"schedule": "* * * * *", "jobTemplate": {"spec": job()["spec"]}}
+    body: JSON = {"metadata": {"name": "c"}, "spec": spec}
     obj, errors = created("cronjobs", body, "batch")
     assert errors == []
-    assert (obj["spec"]["concurrencyPolicy"], obj["spec"]["suspend"], obj["spec"]["failedJobsHistoryLimit"]) == (
-        "Allow",
-        False,
-        1,
-    )
-    body["spec"]["schedule"] = "TZ=UTC * * * * *"
+    shown = obj["spec"]
+    assert (shown["concurrencyPolicy"], shown["suspend"], shown["failedJobsHistoryLimit"]) == ("Allow", False, 1)
+    spec["schedule"] = "TZ=UTC * * * * *"
     assert words(created("cronjobs", body, "batch")[1]) == [
         'spec.schedule: Invalid value: "TZ=UTC * * * * *": cannot use TZ or CRON_TZ in schedule, '
         'use timeZone field instead'
