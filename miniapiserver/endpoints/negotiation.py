@@ -51,10 +51,11 @@ def negotiate(accept: str, *, transformable: bool = False) -> Representation:
     """`transformable`: this endpoint can answer as Table or PartialObjectMetadata. Raises NotAcceptable."""
     if not accept.strip():
         return Representation()
-    for item in _ranges(accept):
-        found = _match(item, transformable)
-        if found is not None:
-            return found
+    found = [match for item in _ranges(accept) if (match := _match(item, transformable)) is not None]
+    if found:
+        # Clients that put protobuf first always take JSON too, and JSON is what the cache already has.
+        others = (match for match in found if match.media_type != PROTOBUF and match.view is found[0].view)
+        return found[0] if found[0].media_type != PROTOBUF else next(others, found[0])
     if "as=" in accept:
         raise NotAcceptable(f"only the following media types are accepted: {', '.join(MEDIA_TYPES)}", details={})
     raise NotAcceptable("406: Not Acceptable\n\nAvailable representations: " + ", ".join(MEDIA_TYPES), details={})

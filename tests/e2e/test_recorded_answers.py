@@ -4,9 +4,9 @@ import ssl
 
 import aiohttp
 import pytest
-from tests.e2e.recorded import conversation, replay
 
 from miniplane.testing import MakeCluster
+from tests.e2e.recorded import conversation, replay
 
 pytestmark = pytest.mark.e2e
 
