@@ -4,13 +4,13 @@ My job: the table of patch media types, and for each a body → Change that `reg
 The rules of each patch live in `miniapiserver.patch` and `miniapiserver.managedfields`; field validation of the result is done here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from miniapiserver import managedfields
 from miniapiserver.errors import BadRequest, UnsupportedMediaType
-from miniapiserver.patch import jsonpatch, mergepatch, read, strategic
+from miniapiserver.patch import document, jsonpatch, mergepatch, read, strategic
 from miniapiserver.patch.errors import go_text
 from miniapiserver.registry.options import WriteOptions
 from miniapiserver.registry.update import Change
@@ -59,13 +59,17 @@ def patch_kind(request: Request, row: Resource) -> str:
                                + ", ".join(ACCEPTED))
 
 
-def _checked(patch: Patch, new: JSON, shown: str = "") -> JSON:
-    """The patched object, pruned to its type; what was unknown is reported as the client asked, with `shown` or the result."""
+def _checked(patch: Patch, new: JSON, shown: str = "", noticed: Sequence[str] = ()) -> JSON:
+    """The patched object, pruned to its type; what was unknown is reported as the client asked, with `shown` or the result.
+
+    `noticed` are problems of the patch itself.
+    """
     try:
         text = shown or dump(new)
     except TooDeep as error:
         raise patch_invalid("", str(error)) from error
     obj, problems = decode_patched(new, patch.row.group, patch.row.version, patch.row.kind, text)
+    problems = [*noticed, *problems]
     if problems and patch.options.field_validation == "Strict":
         raise patch_invalid(text, strict_text(problems))
     if problems and patch.options.field_validation == "Warn":
@@ -81,27 +85,24 @@ def _keep_name(patch: Patch, obj: JSON) -> None:
                          f"({name})")
 
 
-def _ordinary(patch: Patch, apply: Callable[[JSON], JSON], shown: str = "") -> Parsed:
+def _ordinary(patch: Patch, apply: Callable[[JSON], JSON], noticed: Sequence[str], shown: str = "") -> Parsed:
     """The result keeps the stored resourceVersion unless the patch names another, which is then a conflict."""
-    return Parsed(Change(lambda old: _checked(patch, apply(old), shown), follows=True))
+    return Parsed(Change(lambda old: _checked(patch, apply(old), shown, noticed), follows=True))
 
 
 def json_patch(patch: Patch) -> Parsed:
-    operations = read(patch.body, json_type)
-    assert isinstance(operations, list)
-    return _ordinary(patch, lambda old: jsonpatch.apply(old, operations))
+    operations, noticed = document.read(patch.body, json_type)
+    return _ordinary(patch, lambda old: jsonpatch.apply(old, operations), noticed)
 
 
 def merge_patch(patch: Patch) -> Parsed:
-    body = read(patch.body, merge_type)
-    assert isinstance(body, dict)
-    return _ordinary(patch, lambda old: mergepatch.apply(old, body))
+    body, noticed = document.read(patch.body, merge_type)
+    return _ordinary(patch, lambda old: mergepatch.apply(old, body), noticed)
 
 
 def strategic_patch(patch: Patch) -> Parsed:
-    body = read(patch.body, strategic_type)
-    assert isinstance(body, dict)
-    return _ordinary(patch, lambda old: strategic.apply(old, body, patch.schema), go_text(body))
+    body, noticed = document.read(patch.body, strategic_type)
+    return _ordinary(patch, lambda old: strategic.apply(old, body, patch.schema), noticed, go_text(body))
 
 
 def apply_patch(patch: Patch) -> Parsed:

@@ -29,7 +29,7 @@ class BadElement(ValueError):
     """A list element without its key, or one that occurs twice."""
 
 
-class _Shape:
+class Shape:
     """How one position is owned: as a leaf, by named fields, by map keys, or by list elements."""
 
     __slots__ = ("field", "fields", "item", "keys", "kind")
@@ -54,7 +54,27 @@ class _Shape:
         else:
             self.kind = "leaf"
 
-    def child(self, name: str) -> "_Shape":
+    @property
+    def is_free(self) -> bool:
+        """No schema says anything about what is here."""
+        return self.field is _FREE
+
+    @property
+    def element(self) -> "Shape":
+        """An element of this list, atomic or not."""
+        return shape(self.item or element(self.field.type.of))
+
+    def declared(self, name: str) -> "Shape | None":
+        """A struct's field or a map's value, atomic or not; None for a field the struct does not have."""
+        of = self.field.type
+        if of.kind is Kind.MAP:
+            return shape(self.item or element(of.of))
+        found = of.struct.fields.get(name)
+        if found is None:
+            return shape(_FREE) if of.struct.preserve_unknown else None
+        return shape(found)
+
+    def child(self, name: str) -> "Shape":
         if self.fields is not None and (found := self.fields.get(name)) is not None:
             return shape(found)
         return shape(self.item or _FREE)
@@ -65,28 +85,28 @@ def element(of: Type) -> Field:
     return Field("", of, atomic=of.kind is Kind.STRUCT and of.struct.atomic)
 
 
-_shapes: dict[int, tuple[Field, _Shape]] = {}
+_shapes: dict[int, tuple[Field, Shape]] = {}
 
 
-def shape(field: Field) -> _Shape:
+def shape(field: Field) -> Shape:
     """Shapes are remembered by identity: fields live as long as their type, and the entry keeps them alive."""
     found = _shapes.get(id(field))
     if found is None:
-        found = _shapes[id(field)] = (field, _Shape(field))
+        found = _shapes[id(field)] = (field, Shape(field))
     return found[1]
 
 
-_roots: dict[str, tuple[TypeSchema, _Shape]] = {}
+_roots: dict[str, tuple[TypeSchema, Shape]] = {}
 
 
-def root(schema: TypeSchema) -> _Shape:
+def root(schema: TypeSchema) -> Shape:
     found = _roots.get(schema.name)
     if found is None or found[0] is not schema:
-        found = _roots[schema.name] = (schema, _Shape(Field("", Type(Kind.STRUCT, "", struct_name=schema.name))))
+        found = _roots[schema.name] = (schema, Shape(Field("", Type(Kind.STRUCT, "", struct_name=schema.name))))
     return found[1]
 
 
-def path_element(at: _Shape, item: Any) -> str:
+def path_element(at: Shape, item: Any) -> str:
     """`k:{"name":"c"}` or `v:"x"`. Raises BadElement."""
     if not at.keys:
         if isinstance(item, dict | list) or item is None:
@@ -117,7 +137,7 @@ def _escaped(data: bytes) -> str:
     return text
 
 
-def _elements(at: _Shape, items: list[Any]) -> dict[str, list[Any]]:
+def _elements(at: Shape, items: list[Any]) -> dict[str, list[Any]]:
     """Elements by path element; more than one under a name are duplicates. Elements without a key are left out."""
     found: dict[str, list[Any]] = {}
     for item in items:
@@ -131,7 +151,7 @@ def _elements(at: _Shape, items: list[Any]) -> dict[str, list[Any]]:
 # --- comparing ---------------------------------------------------------------------------------------------------
 
 
-def everything(at: _Shape, value: Any) -> FieldSet:
+def everything(at: Shape, value: Any) -> FieldSet:
     """All paths of a value that was not there before, the containers on the way included."""
     if not value or at.kind == "leaf":
         return LEAF
@@ -155,7 +175,7 @@ Comparison = tuple[FieldSet, FieldSet]
 _SAME: Final[Comparison] = (EMPTY, EMPTY)
 
 
-def compare(at: _Shape, old: Any, new: Any) -> Comparison:
+def compare(at: Shape, old: Any, new: Any) -> Comparison:
     """(removed, modified or added): what a write took away, and what it now says."""
     if old == new and type(old) is type(new):
         return _SAME
@@ -178,7 +198,7 @@ def _is_list(value: Any) -> bool:
     return value is None or isinstance(value, list)
 
 
-def _compare_maps(at: _Shape, old: JSON, new: JSON) -> Comparison:
+def _compare_maps(at: Shape, old: JSON, new: JSON) -> Comparison:
     removed: FieldSet = {}
     changed: FieldSet = {}
     for name, value in new.items():
@@ -194,7 +214,7 @@ def _compare_maps(at: _Shape, old: JSON, new: JSON) -> Comparison:
     return removed, changed
 
 
-def _compare_lists(at: _Shape, old: list[Any], new: list[Any]) -> Comparison:
+def _compare_lists(at: Shape, old: list[Any], new: list[Any]) -> Comparison:
     removed: FieldSet = {}
     changed: FieldSet = {}
     before, after = _elements(at, old), _elements(at, new)
@@ -222,7 +242,7 @@ def _compare_lists(at: _Shape, old: list[Any], new: list[Any]) -> Comparison:
 # --- the fields of an applied configuration ----------------------------------------------------------------------
 
 
-def field_set(at: _Shape, value: Any) -> FieldSet:
+def field_set(at: Shape, value: Any) -> FieldSet:
     """What a configuration says: leaves, list elements, and map keys; not the structs on the way."""
     if isinstance(value, dict) and at.kind in ("map", "free"):
         return _fields_of_map(at, value)
@@ -236,7 +256,7 @@ def field_set(at: _Shape, value: Any) -> FieldSet:
     return LEAF
 
 
-def _fields_of_map(at: _Shape, value: JSON) -> FieldSet:
+def _fields_of_map(at: Shape, value: JSON) -> FieldSet:
     out: FieldSet = {}
     for name, item in value.items():
         inner = field_set(at.child(name), item)
@@ -247,7 +267,7 @@ def _fields_of_map(at: _Shape, value: JSON) -> FieldSet:
     return out
 
 
-def with_structs(at: _Shape, fields: FieldSet) -> FieldSet:
+def with_structs(at: Shape, fields: FieldSet) -> FieldSet:
     """The set plus every struct field it passes: what must go before a struct can go."""
     out: FieldSet = {}
     for key, child in fields.items():
@@ -265,7 +285,7 @@ def with_structs(at: _Shape, fields: FieldSet) -> FieldSet:
 # --- merging and pruning -----------------------------------------------------------------------------------------
 
 
-def merge(at: _Shape, live: Any, config: Any) -> Any:
+def merge(at: Shape, live: Any, config: Any) -> Any:
     """The live value with the configuration laid over it. Raises BadElement."""
     if config is MISSING:
         return live
@@ -297,7 +317,7 @@ def canonical(of: Type, value: Any) -> Any:
         return value  # the decoder refuses it in better words
 
 
-def _merge_lists(at: _Shape, live: list[Any], config: list[Any]) -> list[Any]:
+def _merge_lists(at: Shape, live: list[Any], config: list[Any]) -> list[Any]:
     """The configuration's order, with live-only elements kept before what followed them."""
     wanted: dict[str, Any] = {}
     for item in config:
@@ -344,7 +364,7 @@ def _merge_lists(at: _Shape, live: list[Any], config: list[Any]) -> list[Any]:
     return out
 
 
-def remove(at: _Shape, value: Any, fields: FieldSet) -> Any:
+def remove(at: Shape, value: Any, fields: FieldSet) -> Any:
     """The value without these paths; a container that loses its last entry becomes null."""
     if not fields:
         return value

@@ -1,6 +1,5 @@
 """The ways to patch, pure: from an object and a patch to a new object. Nothing here changes its input.
 
-- `document.media_type(content_type, strategic=True) -> str`: which patch it is; raises UnsupportedMediaType.
 - `read(body, content_type) -> patch`: the body of a JSON, merge or strategic patch; raises BadPatch (400). With
   problems (duplicate fields, unknown operation fields) for `fieldValidation`: `document.read(body, content_type) ->
   (patch, problems)`.
@@ -18,9 +17,9 @@ no object. Server-side apply is `miniapiserver.managedfields`.
 from typing import Any
 
 from miniapiserver.patch import document
-from miniapiserver.patch.document import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH
+from miniapiserver.patch.document import JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH
 
-__all__ = ["APPLY_PATCH", "JSON_PATCH", "MERGE_PATCH", "STRATEGIC_PATCH", "read"]
+__all__ = ["JSON_PATCH", "MERGE_PATCH", "STRATEGIC_PATCH", "read"]
 
 
 def read(body: bytes, content_type: str) -> Any:

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import orjson
 
-from miniapiserver.errors import UnsupportedMediaType
 from miniapiserver.patch.errors import BadPatch
 from miniapiserver.schema import gojson
 from miniapiserver.schema.decode import TooDeep, has_duplicates
@@ -18,18 +17,7 @@ JSON = dict[str, Any]
 JSON_PATCH: Final = "application/json-patch+json"
 MERGE_PATCH: Final = "application/merge-patch+json"
 STRATEGIC_PATCH: Final = "application/strategic-merge-patch+json"
-APPLY_PATCH: Final = "application/apply-patch+yaml"
 _OPERATION_FIELDS: Final = frozenset({"op", "path", "from", "value"})
-
-
-def media_type(content_type: str, *, strategic: bool = True) -> str:
-    """The bare media type of a PATCH. Custom resources have no strategic merge. Raises UnsupportedMediaType."""
-    bare = content_type.partition(";")[0].strip().lower()
-    accepted = [JSON_PATCH, MERGE_PATCH, *([STRATEGIC_PATCH] if strategic else []), APPLY_PATCH]
-    if bare in accepted:
-        return bare
-    raise UnsupportedMediaType("the body of the request was in an unknown format - accepted media types include: "
-                               + ", ".join(accepted))
 
 
 def read(body: bytes, content_type: str) -> tuple[Any, list[str]]:

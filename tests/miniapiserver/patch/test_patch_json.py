@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miniapiserver.errors import APIError, RequestEntityTooLarge, UnsupportedMediaType
+from miniapiserver.errors import APIError, RequestEntityTooLarge
 from miniapiserver.patch import JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, document, jsonpatch, mergepatch, read
 from miniapiserver.patch.errors import BadPatch, Unprocessable
 
@@ -150,12 +150,6 @@ def test_problems_of_a_patch_are_named() -> None:
     assert document.read(b'[{"op":"add","path":"/a","value":{},"x":1}]', JSON_PATCH)[1] == [
         'json patch unknown field "[0].x"'
     ]
-
-
-def test_custom_resources_have_no_strategic_merge() -> None:
-    assert document.media_type(STRATEGIC_PATCH) == STRATEGIC_PATCH
-    with pytest.raises(UnsupportedMediaType):
-        document.media_type(STRATEGIC_PATCH, strategic=False)
 
 
 values = st.recursive(
