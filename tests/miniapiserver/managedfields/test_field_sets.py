@@ -3,7 +3,7 @@
 from typing import Any
 
 import orjson
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miniapiserver.errors import APIError
@@ -24,11 +24,13 @@ def members(fields: fieldset.FieldSet) -> set[str]:
     return set(fieldset.paths(fields))
 
 
+@settings(deadline=None)
 @given(trees)
 def test_a_set_reads_back_as_it_was_written(tree: dict[str, Any]) -> None:
     assert fieldset.encode(fieldset.decode(tree)) == tree
 
 
+@settings(deadline=None)
 @given(sets, sets)
 def test_operations_are_those_of_sets_of_paths(left: fieldset.FieldSet, right: fieldset.FieldSet) -> None:
     before = repr((left, right))
@@ -38,6 +40,7 @@ def test_operations_are_those_of_sets_of_paths(left: fieldset.FieldSet, right: f
     assert repr((left, right)) == before
 
 
+@settings(deadline=None)
 @given(sets, sets)
 def test_without_takes_what_is_below_too(left: fieldset.FieldSet, right: fieldset.FieldSet) -> None:
     below = {path for path in members(left) for root in members(right) if path == root or _is_below(path, root)}
@@ -107,6 +110,7 @@ def applied(live: Any, config: Any, manager: str, force: bool) -> Any:
     return obj
 
 
+@settings(deadline=None)
 @given(configs, configs, st.booleans())
 def test_whatever_is_applied_merges_or_is_refused_and_applying_it_again_changes_nothing(
     first: Any, second: Any, same: bool
@@ -127,6 +131,7 @@ def _timeless(obj: Any) -> Any:
     return found
 
 
+@settings(deadline=None)
 @given(configs, configs)
 def test_any_write_is_tracked_and_owned_by_somebody(first: Any, second: Any) -> None:
     try:

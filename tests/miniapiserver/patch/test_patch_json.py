@@ -4,7 +4,7 @@ import contextlib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miniapiserver.errors import APIError, RequestEntityTooLarge
@@ -162,6 +162,7 @@ pointers = st.lists(st.sampled_from(["a", "b", "0", "1", "-", "-1"]), max_size=3
 )
 
 
+@settings(deadline=None)
 @given(
     values,
     st.lists(

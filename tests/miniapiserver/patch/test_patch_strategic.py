@@ -4,7 +4,7 @@ import contextlib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miniapiserver.errors import APIError
@@ -213,6 +213,7 @@ items = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["spec", "metadata", "$patch"]), items))
 def test_any_patch_merges_or_is_refused_and_leaves_its_input_alone(patch: JSON) -> None:
     before = repr((LIVE, patch))

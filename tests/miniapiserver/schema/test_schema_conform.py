@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miniapiserver.schema import complete, conform, types
@@ -216,6 +216,7 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from([*POD.fields, "x"]), json_values))
 def test_any_json_is_conformed_or_refused_and_conforming_again_changes_nothing(obj: JSON) -> None:
     try:

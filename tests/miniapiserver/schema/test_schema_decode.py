@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miniapiserver.errors import APIError, BadRequest, Invalid, UnsupportedMediaType
@@ -342,6 +342,7 @@ def test_protobuf_and_back_is_the_same_object(kind: tuple[str, str, str], extra:
     assert (found, problems) == (wanted, [])
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_decoded_or_refused_as_protobuf(data: bytes) -> None:
     for body in (data, protobuf.MAGIC + data):
@@ -349,6 +350,7 @@ def test_any_bytes_are_decoded_or_refused_as_protobuf(data: bytes) -> None:
             protobuf.decode(body)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(RECORDED)), st.integers(0, 10_000), st.integers(0, 255), st.integers(0, 400))
 def test_a_damaged_kubectl_body_is_decoded_or_refused(name: str, place: int, byte: int, cut: int) -> None:
     body = bytearray(base64.b64decode(RECORDED[name]["body"]))
@@ -358,6 +360,7 @@ def test_a_damaged_kubectl_body_is_decoded_or_refused(name: str, place: int, byt
             decode(damaged, PROTOBUF_TYPE, "", "v1", "ConfigMap")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=100) | st.text(max_size=100).map(str.encode))
 def test_any_bytes_are_decoded_or_refused_as_json_and_yaml(body: bytes) -> None:
     for media in (JSON_TYPE, YAML_TYPE):

@@ -1,7 +1,7 @@
 """Quantities, times and durations in Go's forms."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miniapiserver.schema import quantity, times
@@ -49,6 +49,7 @@ def test_quantities_compare_as_numbers_and_round_up() -> None:
     assert quantity.from_nanos(2 * 1024**3 * 10**9, like="1Mi") == "2Gi"
 
 
+@settings(deadline=None)
 @given(st.integers(-(10**15), 10**15), st.sampled_from(["", "m", "k", "M", "Ki", "Mi", "u", "n", "e2"]))
 def test_the_canonical_form_has_the_same_value(number: int, suffix: str) -> None:
     text = f"{number}{suffix}"
@@ -112,6 +113,7 @@ def test_other_text_is_no_duration(text: str) -> None:
         times.parse_duration(text)
 
 
+@settings(deadline=None)
 @given(st.integers(-(2**62), 2**62))
 def test_a_printed_duration_reads_back(nanos: int) -> None:
     assert times.parse_duration(times.render_duration(nanos)) == nanos
