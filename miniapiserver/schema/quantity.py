@@ -38,7 +38,7 @@ def _parse(text: str) -> tuple[int, str]:
     if suffix in _BINARY:
         numerator, denominator = mantissa * 1024 ** _BINARY[suffix] * _NANO, 10 ** len(fraction)
     else:
-        exponent = int(suffix[1:]) if suffix[:1] in ("e", "E") and suffix != "E" else _DECIMAL[suffix]
+        exponent = _DECIMAL[suffix] if suffix in _DECIMAL else int(suffix[1:])
         power = exponent + 9 - len(fraction)
         numerator, denominator = (mantissa * 10**power, 1) if power >= 0 else (mantissa, 10**-power)
     nanos = min(-(-numerator // denominator), _LIMIT)
@@ -50,16 +50,6 @@ def nanos(text: str) -> int:
     return _parse(text)[0]
 
 
-def value(text: str) -> int:
-    """The value as a whole number, rounded up (`Quantity.Value`)."""
-    return -(-nanos(text) // _NANO)
-
-
-def milli_value(text: str) -> int:
-    """The value in thousandths, rounded up (`Quantity.MilliValue`)."""
-    return -(-nanos(text) // 10**6)
-
-
 @lru_cache(maxsize=4096)
 def canonical(text: str) -> str:
     """The same quantity as upstream prints it. Raises InvalidQuantity."""
@@ -68,17 +58,7 @@ def canonical(text: str) -> str:
         return "0"
     if suffix in _BINARY and abs(amount) >= 1024 * _NANO and amount % _NANO == 0:
         return _binary(amount // _NANO)
-    if suffix[:1] in ("e", "E") and suffix != "E":
-        return _exponent(amount)
-    return _decimal(amount)
-
-
-def from_nanos(amount: int, like: str = "") -> str:
-    """A canonical quantity of this many billionths in the family of `like` (binary if that one is)."""
-    binary = _parse(like)[1] in _BINARY if like else False
-    if binary and abs(amount) >= 1024 * _NANO and amount % _NANO == 0:
-        return _binary(amount // _NANO)
-    return _decimal(amount) if amount else "0"
+    return _decimal(amount) if suffix in _DECIMAL or suffix in _BINARY else _exponent(amount)
 
 
 def _binary(whole: int) -> str:
