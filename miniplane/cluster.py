@@ -4,90 +4,21 @@ My job: from `Options` and `Place` to a list of rows, as data. Pure, but for `wr
 files the rows name. I own no process; `supervisor` starts what I list. Rule: what a program is told, it is told here.
 """
 
-import enum
 import json
-import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
+from miniplane import konnectivity
 from miniplane.addresses import Ranges, own_addresses, reachable_address, url
 from miniplane.errors import OptionsError
-from miniplane.state import Egress, Options, Place, Record, StateDir, Storage
+from miniplane.program import Node, Pki, Program, Readiness, control_plane_address, node_dir, nodes, python
+from miniplane.state import Options, Place, Record, StateDir, Storage
 
 KUBELET_PORT: Final = 10250
 ETCD_PORT: Final = 2379
 ETCD_PEER_PORT: Final = 2380
-# The last address of the nodes' range that is not a node's: where the control plane's own helpers listen.
-_CONTROL_PLANE_HOST: Final = 254
-
-
-class Readiness(enum.Enum):
-    """What makes a process ready, as seen through the API server."""
-
-    READYZ = "readyz"
-    NODE = "node"
-    NONE = "none"
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """One row: a process to keep running."""
-
-    name: str
-    argv: tuple[str, ...]
-    log: str
-    # Stopping goes from the highest layer down: who needs nobody (etcd) is 0.
-    layer: int
-    readiness: Readiness = Readiness.NONE
-    # Seconds between SIGTERM and SIGKILL.
-    grace: float = 5.0
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self) | {"readiness": self.readiness.value}
-
-    @classmethod
-    def from_json(cls, document: dict[str, Any]) -> Self:
-        known = {"argv": tuple(document["argv"]), "readiness": Readiness(document["readiness"])}
-        return cls(**(document | known))
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A node's name and its place on this machine."""
-
-    name: str
-    ip: str
-    pod_cidr: str
-
-
-@dataclass(frozen=True, slots=True)
-class Pki:
-    """kubeadm's names below `pki/`, as far as flags mention them (`certs.layout` has them all).
-
-    Repeated here because the supervisor must not load a cryptography library to know a file's name; a test compares.
-    """
-
-    state_dir: Path
-
-    def __call__(self, name: str) -> str:
-        return str(self.state_dir / "pki" / name)
-
-
-def nodes(options: Options, ranges: Ranges) -> list[Node]:
-    return [
-        Node(f"node-{number}", ranges.node_ip(number), ranges.pod_cidr(number))
-        for number in range(1, options.nodes + 1)
-    ]
-
-
-def node_dir(state: StateDir, node: Node) -> Path:
-    return state.path / "nodes" / node.name
-
-
-def etcd_address(ranges: Ranges) -> str:
-    return ranges.node_ip(_CONTROL_PLANE_HOST)
 
 
 def programs(record: Record, state: StateDir) -> list[Program]:
@@ -96,9 +27,11 @@ def programs(record: Record, state: StateDir) -> list[Program]:
     rows: list[Program] = []
     if options.storage is Storage.ETCD:
         rows.append(_etcd(state, ranges))
+    rows += konnectivity.servers(options.egress, state, ranges)
     rows.append(_apiserver(options, record.place, state))
     rows.append(_controller(state))
     rows += [_kubelet(state, node) for node in nodes(options, ranges)]
+    rows += konnectivity.agents(options.egress, state, ranges, nodes(options, ranges))
     return list(_with_extra_args(rows, options))
 
 
@@ -117,13 +50,8 @@ def _with_extra_args(rows: list[Program], options: Options) -> Iterator[Program]
         yield replace(row, argv=(*row.argv, *extra))
 
 
-def _python(module: str) -> tuple[str, ...]:
-    # -P: the state directory is the working directory, and must not be searched for modules.
-    return (sys.executable, "-P", "-m", module)
-
-
 def _etcd(state: StateDir, ranges: Ranges) -> Program:
-    pki, address = Pki(state.path), etcd_address(ranges)
+    pki, address = Pki(state.path), control_plane_address(ranges)
     client, peer = f"https://{address}:{ETCD_PORT}", f"https://{address}:{ETCD_PEER_PORT}"
     return Program(
         "etcd",
@@ -165,6 +93,7 @@ def _apiserver(options: Options, place: Place, state: StateDir) -> Program:
         f"--kubelet-client-key={pki('apiserver-kubelet-client.key')}",
         "--kubelet-preferred-address-types=InternalIP,Hostname",
         "--authorization-mode=Node,RBAC",
+        "--enable-admission-plugins=NodeRestriction",
         "--enable-bootstrap-token-auth=true",
         f"--bootstrap-token-file={state.path / 'bootstrap-token'}",
         "--service-account-issuer=https://kubernetes.default.svc",
@@ -175,12 +104,12 @@ def _apiserver(options: Options, place: Place, state: StateDir) -> Program:
         f"--connections-socket={state.connections_socket('miniapiserver')}",
         f"--audit-log-path={state.audit_log}",
         *_storage_flags(options, state, ranges),
-        *_egress_flags(options),
+        *konnectivity.apiserver_flags(options.egress, state),
     ]
     if options.kubelet_ca:
         flags.append(f"--kubelet-certificate-authority={pki('ca.crt')}")
-    argv = (*_python("miniapiserver"), *flags)
-    return Program("miniapiserver", argv, str(state.log("miniapiserver")), 1, Readiness.READYZ)
+    argv = (*python("miniapiserver"), *flags)
+    return Program("miniapiserver", argv, str(state.log("miniapiserver")), 2, Readiness.READYZ)
 
 
 def _storage_flags(options: Options, state: StateDir, ranges: Ranges) -> list[str]:
@@ -190,36 +119,30 @@ def _storage_flags(options: Options, state: StateDir, ranges: Ranges) -> list[st
             return [f"--storage-path={state.database}"]
         case Storage.ETCD:
             return [
-                f"--etcd-servers=https://{etcd_address(ranges)}:{ETCD_PORT}",
+                f"--etcd-servers=https://{control_plane_address(ranges)}:{ETCD_PORT}",
                 f"--etcd-cafile={pki('etcd/ca.crt')}",
                 f"--etcd-certfile={pki('apiserver-etcd-client.crt')}",
                 f"--etcd-keyfile={pki('apiserver-etcd-client.key')}",
             ]
 
 
-def _egress_flags(options: Options) -> list[str]:
-    match options.egress:
-        case Egress.DIRECT:
-            return []
-
-
 def _controller(state: StateDir) -> Program:
     pki = Pki(state.path)
     argv = (
-        *_python("minicontroller"),
+        *python("minicontroller"),
         f"--kubeconfig={state.path / 'controller-manager.conf'}",
         f"--scheduler-kubeconfig={state.path / 'scheduler.conf'}",
         f"--cluster-signing-cert-file={pki('ca.crt')}",
         f"--cluster-signing-key-file={pki('ca.key')}",
         f"--root-ca-file={pki('ca.crt')}",
     )
-    return Program("minicontroller", argv, str(state.log("minicontroller")), layer=2)
+    return Program("minicontroller", argv, str(state.log("minicontroller")), layer=3)
 
 
 def _kubelet(state: StateDir, node: Node) -> Program:
     home = node_dir(state, node)
     argv = (
-        *_python("minikubelet"),
+        *python("minikubelet"),
         f"--kubeconfig={home / 'kubelet.conf'}",
         f"--hostname-override={node.name}",
         f"--node-ip={node.ip}",
@@ -237,7 +160,7 @@ def _kubelet(state: StateDir, node: Node) -> Program:
         f"--connections-socket={state.connections_socket(node.name)}",
     )
     # A kubelet ends its pods' processes when it ends; they get their own grace first.
-    return Program(node.name, argv, str(state.log(node.name)), 2, Readiness.NODE, grace=10.0)
+    return Program(node.name, argv, str(state.log(node.name)), 3, Readiness.NODE, grace=10.0)
 
 
 def kubelet_configuration(node: Node) -> dict[str, Any]:
@@ -263,6 +186,7 @@ def write_inputs(record: Record, state: StateDir) -> None:
             home = node_dir(state, node)
             (home / "manifests").mkdir(mode=0o700, parents=True, exist_ok=True)
             _write_kubelet_configuration(home / "config.yaml", node)
+        konnectivity.write_inputs(record.options.egress, state, Ranges(record.place.slot))
         if record.options.storage is Storage.ETCD:
             state.etcd_data.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

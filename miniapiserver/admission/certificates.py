@@ -30,6 +30,11 @@ def request_problem(pem: bytes) -> str:
     return ""
 
 
+def common_name_of(request: str) -> str:
+    """The CN of a base64 PKCS#10 request. Raises InvalidCSR."""
+    return parse_csr(base64.b64decode(request)).common_name
+
+
 class CertificateSubjectRestriction(Plugin):
     """No client certificate may make anybody a master."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from miniapiserver.admission.certificates import CertificateSigners, CertificateSubjectRestriction
 from miniapiserver.admission.interface import Plugin
 from miniapiserver.admission.namespacelifecycle import NamespaceLifecycle
+from miniapiserver.admission.noderestriction import NodeRestriction
 from miniapiserver.admission.priority import Priority
 from miniapiserver.admission.serviceaccount import ServiceAccount
 from miniapiserver.admission.taints import TaintNodesByCondition
@@ -27,6 +28,7 @@ class Ingredients:
 #: name → (constructor, on by default)
 PLUGINS: dict[str, tuple[Callable[[Ingredients], Plugin], bool]] = {
     "NamespaceLifecycle": (lambda has: NamespaceLifecycle(has.objects), True),
+    "NodeRestriction": (lambda has: NodeRestriction(has.objects, has.authorizer), False),
     "ServiceAccount": (lambda has: ServiceAccount(has.objects), True),
     "TaintNodesByCondition": (lambda has: TaintNodesByCondition(), True),
     "Priority": (lambda has: Priority(has.objects), True),

@@ -11,6 +11,7 @@ import orjson
 from aiohttp import web
 
 from miniapiserver import managedfields
+from miniapiserver.admission.interface import Operation
 from miniapiserver.apiserver import APIServer
 from miniapiserver.endpoints import body, patches, reading, writing
 from miniapiserver.endpoints.answers import representation_of
@@ -93,7 +94,10 @@ async def eviction(server: APIServer, request: Request, row: Resource) -> web.St
     name = asked.setdefault("metadata", {}).get("name") or request.info.name
     if name != request.info.name:
         raise BadRequest("name in URL does not match name in Eviction object")
-    await evict(server.registry, request.info.namespace, name, asked, server.call(request, write, "eviction"))
+    call = server.call(request, write, "eviction")
+    await server.admission.validate(call.attributes(Operation.CREATE, row, asked, None, namespace=request.info.namespace,
+                                                    name=name))
+    await evict(server.registry, request.info.namespace, name, asked, call)
     return await json_object(request, CREATED, 201)
 
 
@@ -104,6 +108,8 @@ async def token(server: APIServer, request: Request, row: Resource) -> web.Strea
     write = write_options(request, "CreateOptions")
     review = await body.read_object(request, "authentication.k8s.io", "v1", "TokenRequest", write)
     account = server.registry.store(row).read(request.info.namespace, request.info.name)
+    await server.admission.validate(server.call(request, write, "token").attributes(
+        Operation.CREATE, row, review, None, namespace=request.info.namespace, name=request.info.name))
     managedfields.track_update(None, review, types.find("io.k8s.api.authentication.v1.TokenRequest"),
                                api_version="authentication.k8s.io/v1", manager=write.field_manager, subresource="token",
                                now=server.clock.rfc3339())
