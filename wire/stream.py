@@ -23,6 +23,7 @@ from wire.net import join_host_port
 READ_LIMIT = 256 * 1024  # one recv of asyncio's: above it the transport is paused
 HANDSHAKE_TIMEOUT = 10.0  # TLS handshake in upstream's transports
 CLOSE_TIMEOUT = 2.0
+TCP_CLOSE = 7  # the state of a connection that is no more (linux/tcp_states.h)
 CLOSE_SOON_LIMIT = 10.0
 FINISH_TIMEOUT = 4 * 3600.0  # upstream's streamingConnectionIdleTimeout: the longest a stopped reader is waited for
 
@@ -261,16 +262,20 @@ class Stream(asyncio.Protocol):
                 pause = min(pause * 2, 0.25)
 
     def _unacknowledged(self) -> int:
-        """Bytes the peer's kernel has not taken yet."""
+        """Bytes the peer's kernel has not taken yet. Raises ConnectionLost for a connection that was reset."""
         sock = self.get_extra_info("socket")
         if sock is None or sock.family == socket.AF_UNIX or not hasattr(termios, "TIOCOUTQ"):
             return 0
         answer = bytearray(4)
         try:
             fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, answer)  # SIOCOUTQ, see tcp(7)
+            left = int.from_bytes(answer, sys.byteorder)
+            if left and _is_reset(sock.fileno()):
+                # asyncio does not watch a socket whose peer has ended, and the queue of a reset one never empties.
+                raise ConnectionLost("connection reset by peer")
         except OSError:
             return 0
-        return int.from_bytes(answer, sys.byteorder)
+        return left
 
     async def _wait_for_eof(self, patience: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -354,6 +359,11 @@ async def open_stream(
         sock.close()
         raise
     return stream
+
+
+def _is_reset(fd: int) -> bool:
+    with socket.socket(fileno=os.dup(fd)) as same:
+        return same.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE
 
 
 def _address_of(sock: socket.socket, server_hostname: str | None) -> str:
