@@ -125,7 +125,7 @@ def _log_errors(options: LogOptions, stream: str | None) -> list[FieldError]:
     if options.limit_bytes is not None and options.limit_bytes < 1:
         errors.append(invalid("limitBytes", options.limit_bytes, "must be greater than 0"))
     if options.since_seconds is not None and options.since_time is not None:
-        errors.append(forbidden_field("", "at most one of `sinceTime` or `sinceSeconds` may be specified"))
+        errors.append(forbidden_field("[]", "at most one of `sinceTime` or `sinceSeconds` may be specified"))
     elif options.since_seconds is not None and options.since_seconds < 1:
         errors.append(invalid("sinceSeconds", options.since_seconds, "must be greater than 0"))
     if stream is not None:

@@ -50,7 +50,7 @@ class ConfigMapStrategy(ObjectStrategy):
             errors += [invalid(f"binaryData[{key}]", key, words) for words in config_key(key)]
             total += _base64_size(value or "")
         if total > MAX_SIZE:
-            errors.append(FieldError("", "FieldValueTooLong", f"Too long: may not be more than {MAX_SIZE} bytes"))
+            errors.append(FieldError("[]", "FieldValueTooLong", f"Too long: may not be more than {MAX_SIZE} bytes"))
         return errors
 
     def check_update(self, obj: JSON, old: JSON) -> list[FieldError]:

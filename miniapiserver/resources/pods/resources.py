@@ -3,13 +3,12 @@
 My job: names and amounts of compute resources, and the quality of service class that follows from them.
 """
 
-from fractions import Fraction
 from typing import Any
 
 from miniapiserver.errors import FieldError, invalid, required
 from miniapiserver.resources.names import label_key
 from miniapiserver.resources.pods.values import NOT_NEGATIVE, objects
-from miniapiserver.resources.quantity import BadQuantity, canonical, parse
+from miniapiserver.resources.quantity import BadQuantity, canonical, is_whole, parse
 
 JSON = dict[str, Any]
 
@@ -45,7 +44,7 @@ def amount_errors(name: str, text: Any, path: str) -> list[FieldError]:
         return [invalid(path, text, str(error))]
     if value < 0:
         return [invalid(path, canonical(text), NOT_NEGATIVE)]
-    if not is_native(name) and value.denominator != 1:
+    if not is_native(name) and not is_whole(value):
         return [invalid(path, canonical(text), "must be an integer")]
     return []
 
@@ -87,8 +86,8 @@ def _limit_errors(name: str, amount: Any, limits: JSON, path: str) -> list[Field
     return []
 
 
-def _amounts(resources: JSON | None, key: str) -> dict[str, Fraction]:
-    amounts: dict[str, Fraction] = {}
+def _amounts(resources: JSON | None, key: str) -> dict[str, int]:
+    amounts: dict[str, int] = {}
     for name in ("cpu", "memory"):
         text = ((resources or {}).get(key) or {}).get(name)
         try:

@@ -149,7 +149,7 @@ def ephemeral_update_errors(pod: JSON, old: JSON) -> list[FieldError]:
     """Ephemeral containers may be added; what is there stays as it is."""
     errors: list[FieldError] = []
     if "kubernetes.io/config.mirror" in ((pod.get("metadata") or {}).get("annotations") or {}):
-        return [forbidden_field("", "static pods do not support ephemeral containers")]
+        return [forbidden_field("[]", "static pods do not support ephemeral containers")]
     key, spec, old_spec = "ephemeralContainers", pod.get("spec") or {}, old.get("spec") or {}
     now = {container.get("name"): container for container in objects(spec.get(key))}
     for before in objects(old_spec.get(key)):

@@ -1,16 +1,13 @@
-"""Log, exec, binding, eviction, deletion and scale: decisions about pods, without pods."""
+"""Binding, eviction, deletion and scale: decisions about pods, without pods."""
 
 from typing import Any
 
 import pytest
 
-from miniapiserver.errors import BadRequest, Conflict, Invalid, PlainInternal, TooManyRequests
+from miniapiserver.errors import Conflict, PlainInternal, TooManyRequests
 from miniapiserver.resources.pods.binding import bind, binding_errors
-from miniapiserver.resources.pods.containerchoice import choose_container
 from miniapiserver.resources.pods.deletion import grace_for
 from miniapiserver.resources.pods.eviction import decide, evicted
-from miniapiserver.resources.pods.logoptions import check_log_options, kubelet_log_query, parse_log_options
-from miniapiserver.resources.pods.streamoptions import kubelet_stream_query, parse_ports, parse_stream_options
 from miniapiserver.resources.scale import scale_errors, scale_from, scale_into
 from tests.miniapiserver.resources.writes import NOW, words
 
@@ -21,51 +18,6 @@ def pod(**parts: Any) -> dict[str, Any]:
         "spec": {"containers": [{"name": "c"}]},
         "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
     } | parts
-
-
-def test_tail_lines_must_be_a_number() -> None:
-    with pytest.raises(BadRequest, match=r'strconv.ParseInt: parsing "x": invalid syntax'):
-        parse_log_options({"tailLines": ["x"]})
-
-
-def test_tail_lines_may_not_be_negative() -> None:
-    with pytest.raises(Invalid) as refused:
-        check_log_options("p1", parse_log_options({"tailLines": ["-1"]}))
-    assert refused.value.message == (
-        'PodLogOptions "p1" is invalid: tailLines: Invalid value: -1: must be greater than or equal to 0')
-
-
-def test_since_is_a_time_or_a_number_and_not_both() -> None:
-    with pytest.raises(Invalid) as refused:
-        check_log_options("p1", parse_log_options({"sinceSeconds": ["1"], "sinceTime": ["2026-01-01T00:00:00Z"]}))
-    assert refused.value.status()["details"]["causes"] == [{
-        "field": "[]", "message": "Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified",
-        "reason": "FieldValueForbidden"}]
-
-
-def test_log_options_become_the_kubelets_query() -> None:
-    options = parse_log_options({"follow": ["true"], "previous": ["false"], "tailLines": ["5"], "timestamps": [""]})
-    assert kubelet_log_query(options) == [("follow", "true"), ("tailLines", "5"), ("timestamps", "true")]
-
-
-def test_exec_options_become_the_kubelets_query() -> None:
-    options = parse_stream_options({"command": ["ls", "-l"], "stdout": ["true"], "tty": ["1"], "stdin": ["0"]})
-    assert kubelet_stream_query(options) == [("output", "1"), ("tty", "1"), ("command", "ls"), ("command", "-l")]
-
-
-def test_ports_of_a_websocket_port_forward() -> None:
-    assert parse_ports({"ports": ["80,443", "8080"]}) == (80, 443, 8080)
-    with pytest.raises(BadRequest):
-        parse_ports({"ports": ["70000"]})
-
-
-def test_the_only_container_is_chosen() -> None:
-    assert choose_container(pod(), "") == "c"
-    with pytest.raises(BadRequest, match="container zzz is not valid for pod p1"):
-        choose_container(pod(), "zzz")
-    two = pod(spec={"containers": [{"name": "a"}, {"name": "b"}], "initContainers": [{"name": "i"}]})
-    with pytest.raises(BadRequest, match=r"choose one of: \[a b\] or one of the init containers: \[i\]"):
-        choose_container(two, "")
 
 
 def test_binding_assigns_an_unassigned_pod() -> None:
