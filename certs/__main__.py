@@ -40,6 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument("--service-cidr", type=ip_network, default=ip_network("127.96.0.0/16"))
     init.add_argument("--nodes", type=_nodes, default=(), metavar="NAME=IP,…", help="nodes that get certificates")
     init.add_argument("--etcd", metavar="IP", help="where an etcd of our own listens: it gets certificates, too")
+    init.add_argument(
+        "--konnectivity", metavar="IP", help="where the Konnectivity server listens"
+    )
     init.add_argument("--server", default="https://127.0.0.1:6443", help="the API server's URL in the kubeconfigs")
     init.add_argument("--cluster-name", default="miniplane", help="cluster and context name in the kubeconfigs")
     init.add_argument("--quiet", action="store_true", help="say only what changed")
@@ -74,7 +77,7 @@ def _nodes(value: str) -> tuple[NodeAddress, ...]:
 
 
 def _init(options: argparse.Namespace) -> int:
-    cluster = Cluster(options.service_cidr, tuple(options.san), options.nodes, options.etcd)
+    cluster = Cluster(options.service_cidr, tuple(options.san), options.nodes, options.etcd, options.konnectivity)
     access = Access(options.cluster_name, options.server)
     layout = Layout(options.state_dir.absolute())
     outcomes = Issuance(layout, cluster, access, datetime.now(UTC)).run()

@@ -95,6 +95,8 @@ class Cluster:
     nodes: tuple[NodeAddress, ...] = ()
     # Where an etcd of our own listens; None: no etcd, no certificates for it.
     etcd: str | None = None
+    # Where the Konnectivity server listens, if not where the API server does.
+    konnectivity: str | None = None
 
     @property
     def kubernetes_service_ip(self) -> str:
@@ -130,6 +132,7 @@ def _control_plane(layout: Layout, cluster: Cluster) -> list[Profile]:
     serving_dns = ("kubernetes", "kubernetes.default", "kubernetes.default.svc",
                    "kubernetes.default.svc.cluster.local", *listening.dns)  # fmt: skip
     serving_ips = (cluster.kubernetes_service_ip, *listening.ips)
+    konnectivity_ips = unique((*listening.ips, *((cluster.konnectivity,) if cluster.konnectivity else ())))
     server, client = (Usage.SERVER,), (Usage.CLIENT,)
     kube, front, link, link_front = Signer.CLUSTER, Signer.FRONT_PROXY, Signer.KONNECTIVITY, Signer.KONNECTIVITY_FRONT
     return [
@@ -140,9 +143,9 @@ def _control_plane(layout: Layout, cluster: Cluster) -> list[Profile]:
                 Pair(layout.apiserver_kubelet_client)),
         Profile("front-proxy-client", front, "front-proxy-client", client, Pair(layout.front_proxy_client)),
         Profile("konnectivity-server", link, "konnectivity-server", server, Pair(layout.konnectivity_server),
-                dns=unique(("konnectivity-server", *listening.dns)), ips=unique(listening.ips)),
+                dns=unique(("konnectivity-server", *listening.dns)), ips=konnectivity_ips),
         Profile("konnectivity-front", link_front, "konnectivity-front", server, Pair(layout.konnectivity_front),
-                dns=unique(("konnectivity-front", *listening.dns)), ips=unique(listening.ips)),
+                dns=unique(("konnectivity-front", *listening.dns)), ips=konnectivity_ips),
         Profile("apiserver-konnectivity-client", link_front, "kube-apiserver", client,
                 Pair(layout.apiserver_konnectivity_client)),
         # kubeadm's admin.conf is O=kubeadm:cluster-admins, which needs a binding before the first login;

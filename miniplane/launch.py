@@ -24,10 +24,11 @@ from typing import Any, Final
 
 from miniplane.addresses import Ranges, check_bind_address, choose_port, take_slot
 from miniplane.apiclient import APIClient
-from miniplane.cluster import certificate_names, cluster_url, etcd_address, nodes, programs, write_inputs
+from miniplane.cluster import certificate_names, cluster_url, programs, write_inputs
 from miniplane.control import ask, is_running
 from miniplane.errors import NotRunning, OptionsError, StartError
 from miniplane.processes import Identity
+from miniplane.program import control_plane_address, nodes
 from miniplane.readiness import ReadinessCheck
 from miniplane.state import Options, Place, Record, StateDir, Storage, changed, context_name, with_given
 
@@ -45,7 +46,7 @@ _PASSED_ON: Final = (
 # Everything `up` and the programs write below a state directory; `purge` touches nothing else.
 _OURS: Final = (
     "cluster.json", "pki", "nodes", "storage", "logs", "images", "connections", "bootstrap-token", ".certs.lock",
-    "pids.json", "supervisor.lock", "control.sock",
+    "pids.json", "supervisor.lock", "control.sock", "konnectivity", "egress.yaml",
 )  # fmt: skip
 
 
@@ -193,7 +194,8 @@ def _issue_certificates(record: Record, state: StateDir, report: Report) -> None
         service_cidr=ipaddress.ip_network(ranges.services),
         sans=tuple(certificate_names(record)),
         nodes=tuple(NodeAddress(node.name, node.ip) for node in nodes(options, ranges)),
-        etcd=etcd_address(ranges) if options.storage is Storage.ETCD else None,
+        etcd=control_plane_address(ranges) if options.storage is Storage.ETCD else None,
+        konnectivity=control_plane_address(ranges),
     )
     access = Access(context_name(options), cluster_url(record))
     try:

@@ -31,6 +31,11 @@ class Egress(enum.Enum):
     """How the API server reaches nodes, pods and services."""
 
     DIRECT = "direct"
+    # How the API server talks to the Konnectivity server: HTTP CONNECT over a UNIX socket, the same over TCP with both
+    # ends' certificates, or gRPC over a UNIX socket.
+    KONNECTIVITY = "konnectivity"
+    KONNECTIVITY_TCP = "konnectivity-tcp"
+    KONNECTIVITY_GRPC = "konnectivity-grpc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +144,10 @@ class StateDir:
     @property
     def etcd_data(self) -> Path:
         return self.path / "storage" / "etcd"
+
+    @property
+    def egress_configuration(self) -> Path:
+        return self.path / "egress.yaml"
 
     def connections_socket(self, process: str) -> Path:
         return self.path / "connections" / f"{process}.sock"

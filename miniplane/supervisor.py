@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from miniplane.cluster import Program
 from miniplane.control import ControlServer
 from miniplane.errors import ControlError
 from miniplane.guardian import guard
 from miniplane.processes import Identity, Reaper
+from miniplane.program import Program
 from miniplane.state import StateDir, write_json
 from miniplane.worker import Phase, Worker
 

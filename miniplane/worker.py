@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
-from miniplane.cluster import Program
 from miniplane.processes import Exit, Identity, Launch, Reaper, spawn
+from miniplane.program import Program
 
 FIRST_DELAY: Final = 0.2
 LAST_DELAY: Final = 30.0

@@ -7,7 +7,7 @@ import pytest
 from fake_cluster import FakeCluster
 
 from miniplane import launch
-from miniplane.cluster import Program
+from miniplane.program import Program
 from miniplane.state import StateDir
 
 MakeFake = Callable[..., FakeCluster]

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from miniplane import launch
-from miniplane.cluster import Program
 from miniplane.control import ask
 from miniplane.processes import Identity
+from miniplane.program import Program
 from miniplane.state import Record, StateDir
 
 SLEEPER = "import time; time.sleep(1000)"

@@ -3,6 +3,7 @@
 import errno
 import ipaddress
 import itertools
+import json
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,10 @@ from certs.layout import Layout
 from certs.profiles import Cluster, profiles
 from miniplane import addresses
 from miniplane.addresses import SLOTS, Ranges, choose_port, take_slot
-from miniplane.cluster import Pki, kubelet_configuration, nodes, programs, write_inputs
+from miniplane.cluster import kubelet_configuration, programs, write_inputs
 from miniplane.errors import OptionsError
-from miniplane.state import Options, Place, Record, StateDir, Storage
+from miniplane.program import Pki, nodes
+from miniplane.state import Egress, Options, Place, Record, StateDir, Storage
 
 RECORD = Record(Options(nodes=2), Place(0, 6443))
 
@@ -129,7 +131,6 @@ def test_an_edited_kubelet_configuration_is_kept_and_our_own_follows_the_slot(tm
     write_inputs(moved, state)
     assert edited.read_text() == "kind: KubeletConfiguration\n"
     second = nodes(moved.options, Ranges(3))[1]
-    import json
 
     written = json.loads((tmp_path / "nodes" / "node-2" / "config.yaml").read_text())
     assert written == kubelet_configuration(second)
@@ -152,3 +153,35 @@ def test_options_that_cannot_be_are_refused(wrong: dict[str, object]) -> None:
 def test_named_clusters_lie_below_the_default_one(tmp_path: Path) -> None:
     assert StateDir.of(tmp_path).path == tmp_path
     assert StateDir.of(tmp_path, "blue").path == tmp_path / "clusters" / "blue"
+
+
+KONNECTIVITY = (Egress.KONNECTIVITY, Egress.KONNECTIVITY_TCP, Egress.KONNECTIVITY_GRPC)
+
+
+@pytest.mark.parametrize("egress", KONNECTIVITY)
+def test_konnectivity_adds_a_server_and_an_agent_for_each_node(egress: Egress) -> None:
+    record = replace(RECORD, options=replace(RECORD.options, egress=egress))
+    names = [row.name for row in programs(record, StateDir(Path("/state")))]
+    assert names == ["konnectivity-server", "miniapiserver", "minicontroller", "node-1", "node-2",
+                     "konnectivity-agent-node-1", "konnectivity-agent-node-2"]  # fmt: skip
+    assert "--egress-selector-config-file=/state/egress.yaml" in flags(record, "miniapiserver")
+
+
+@pytest.mark.parametrize("egress", KONNECTIVITY)
+def test_the_api_server_reads_the_egress_configuration_that_is_written(tmp_path: Path, egress: Egress) -> None:
+    from miniapiserver.egress.selector import read_configuration
+    from miniplane.konnectivity import egress_configuration
+
+    (tmp_path / "pki").mkdir()
+    for name in ("konnectivity-front-ca.crt", "apiserver-konnectivity-client.crt", "apiserver-konnectivity-client.key"):
+        (tmp_path / "pki" / name).touch()
+    cluster, *others = read_configuration(json.dumps(egress_configuration(egress, StateDir(tmp_path), Ranges(0))))
+    assert cluster.protocol == ("GRPC" if egress is Egress.KONNECTIVITY_GRPC else "HTTPConnect")
+    assert (cluster.transport.host != "") is (egress is Egress.KONNECTIVITY_TCP)
+    assert [other.protocol for other in others] == ["Direct", "Direct"]
+
+
+def test_a_socket_path_that_is_too_long_is_said_before_anything_starts() -> None:
+    record = replace(RECORD, options=replace(RECORD.options, egress=Egress.KONNECTIVITY))
+    with pytest.raises(OptionsError, match="konnectivity-tcp"):
+        programs(record, StateDir(Path("/" + "x" * 100)))

@@ -191,3 +191,24 @@ def test_restart_answers_when_the_old_process_has_gone(make_cluster: MakeCluster
     assert miniplane("restart", "minicontroller", cluster=cluster).returncode == 0
     assert Identity.of(before) is None or not Path(f"/proc/{before}/cmdline").read_bytes()
     assert ask(cluster.state, {"do": "status"})["pid"] == cluster.status()["pid"]
+
+
+@pytest.mark.parametrize("egress", ["konnectivity", "konnectivity-tcp", "konnectivity-grpc"])
+def test_through_konnectivity_logs_come_and_without_an_agent_they_do_not(
+    make_cluster: MakeCluster, egress: str
+) -> None:
+    cluster = make_cluster(egress=egress)
+    run_sleeper(cluster)
+    read = ["kubectl", "exec", "s", "--", "echo", "hello"]
+    assert subprocess.run(read, env=cluster.environment, capture_output=True, text=True).stdout == "hello\n"
+    agent = next(one["pid"] for one in cluster.status()["processes"] if one["name"].startswith("konnectivity-agent"))
+    os.kill(agent, signal.SIGSTOP)
+    try:
+        # The twin: the way is through the agent and nowhere else.
+        failed = subprocess.run(["timeout", "3", *read], env=cluster.environment, capture_output=True, text=True)
+        assert failed.returncode != 0 and failed.stdout == ""
+    finally:
+        os.kill(agent, signal.SIGCONT)
+    begun = time.monotonic()
+    assert miniplane("down", cluster=cluster).returncode == 0
+    assert time.monotonic() - begun < 4, "a drain waited for a connection that nobody was going to end"

@@ -85,7 +85,7 @@ def test_a_killed_program_is_started_again_and_status_says_by_what(make_fake) ->
 
 
 def test_a_program_that_cannot_be_started_backs_off_like_a_crash(make_fake) -> None:
-    from miniplane.cluster import Program
+    from miniplane.program import Program
 
     cluster = make_fake(lambda state: [Program("none", ("/no/such/program",), str(state.log("none")), 1)])
     until(lambda: cluster.process("none")["restarts"] >= 1)
