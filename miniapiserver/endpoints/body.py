@@ -36,9 +36,15 @@ def _too_large() -> RequestEntityTooLarge:
     return RequestEntityTooLarge(f"Request entity too large: limit is {LARGEST_BODY}")
 
 
-async def read_object(request: Request, group: str, version: str, kind: str, options: WriteOptions) -> JSON:
-    """The body as an object of this kind. Raises BadRequest, UnsupportedMediaType, RequestEntityTooLarge."""
+async def read_object(request: Request, group: str, version: str, kind: str, options: WriteOptions, *,
+                      also: str = "") -> JSON:
+    """The body as an object of this kind. Raises BadRequest, UnsupportedMediaType, RequestEntityTooLarge.
+
+    `also` is an older apiVersion of the same shape that is taken too, in JSON: kubectl 1.20 evicts with policy/v1beta1.
+    """
     body = await read(request)
+    if also:
+        body = body.replace(b'"%b"' % also.encode(), b'"%b/%b"' % (group.encode(), version.encode()), 1)
     obj, problems = decode(body, request.http.headers.get("Content-Type", ""), group, version, kind)
     report(request, obj, kind, problems, options)
     if request.audit is not None:

@@ -90,7 +90,7 @@ async def bind(server: APIServer, request: Request, row: Resource) -> web.Stream
 
 async def eviction(server: APIServer, request: Request, row: Resource) -> web.StreamResponse:
     write = write_options(request, "CreateOptions")
-    asked = await body.read_object(request, "policy", "v1", "Eviction", write)
+    asked = await body.read_object(request, "policy", "v1", "Eviction", write, also="policy/v1beta1")
     name = asked.setdefault("metadata", {}).get("name") or request.info.name
     if name != request.info.name:
         raise BadRequest("name in URL does not match name in Eviction object")

@@ -115,7 +115,7 @@ def test_describe_tells_of_containers_and_events(pods: Kubectl) -> None:
 
 def test_logs_by_container_tail_since_and_timestamps(pods: Kubectl) -> None:
     assert pods("logs", "talker", "-c", "two") == "two\n"
-    assert len(pods("logs", "talker", "-c", "one", "--tail=3").splitlines()) == 3
+    eventually(lambda: len(pods("logs", "talker", "-c", "one", "--tail=3").splitlines()) == 3)
     assert pods("logs", "talker", "-c", "two", "--since=1h") == "two\n"
     stamped = pods("logs", "talker", "-c", "two", "--timestamps")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}\S+ two\n", stamped)
@@ -165,6 +165,7 @@ def test_exec_it_is_a_terminal_that_can_be_resized(pods: Kubectl) -> None:
     child.sendline("stty size")
     child.expect("40 120")
     child.sendline("sleep 100")
+    time.sleep(0.5)  # the shell must have handed the terminal to its child
     child.sendintr()
     child.sendline("echo after $((6*7))")
     child.expect("after 42")
