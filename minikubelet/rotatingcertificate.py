@@ -34,6 +34,8 @@ CLIENT_SIGNER = "kubernetes.io/kube-apiserver-client-kubelet"
 SERVING_SIGNER = "kubernetes.io/kubelet-serving"
 REQUESTS = resource_path("certificates.k8s.io", "v1", "certificatesigningrequests")
 PATIENCE = 15 * 60.0
+LOOK_EVERY = 3600.0
+"""A machine that slept has an older certificate than its timers think."""
 FIRST_RETRY, LAST_RETRY = 2.0, 32.0
 
 log = logging.getLogger(__name__)
@@ -116,7 +118,8 @@ class RotatingCertificate:
             if lifetime is not None:
                 deadline = lifetime.deadline(random.uniform(0.7, 0.9))
                 log.info("certificate.rotation %s", kv(file=self.path.name, at=deadline.isoformat(timespec="seconds")))
-                await self._clock.sleep(max((deadline - self._clock.now()).total_seconds(), 0.0))
+                while (left := (deadline - self._clock.now()).total_seconds()) > 0:
+                    await self._clock.sleep(min(left, LOOK_EVERY))
             await self.obtain(client)
 
     async def _obtain_once(self, client: Client) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kubeletfakes import FakeClock, FakeRuntime, FakeVolumes
+from kubeletstub import StubAPI
 
 from minikubelet.config import Config, parse
 from minikubelet.events import EventRecorder
@@ -16,8 +18,6 @@ from minikubelet.pods.references import References
 from minikubelet.pods.surroundings import ImageMissing, InvalidImageName, Surroundings
 from minikubelet.pods.tokens import TokenRequests
 from minikubelet.pods.workers import PodWorkers
-from kubeletfakes import FakeClock, FakeRuntime, FakeVolumes
-from kubeletstub import StubAPI
 from wire.apiclient import Client
 from wire.informer import Informer
 
@@ -39,9 +39,10 @@ class FakeImages:
 
 
 class FakeNode:
-    current: JSON = {"kind": "Node", "metadata": {"name": "node-1", "labels": {"disk": "ssd"}},
-                     "status": {"allocatable": {"cpu": "2", "memory": "1Gi", "pods": "10"}}}
-    allocatable = {"cpu": "2", "memory": "1Gi", "pods": "10"}
+    def __init__(self) -> None:
+        self.allocatable = {"cpu": "2", "memory": "1Gi", "pods": "10"}
+        self.current: JSON = {"kind": "Node", "metadata": {"name": "node-1", "labels": {"disk": "ssd"}},
+                              "status": {"allocatable": self.allocatable}}
 
 
 @dataclass

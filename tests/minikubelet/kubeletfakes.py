@@ -230,7 +230,8 @@ class FakeVolumes:
         self.refreshed += 1
 
     def mounts(self, container: JSON, environment: Any) -> tuple[Mount, ...]:
-        return tuple(Mount(Path("/v") / item["name"], item["mountPath"]) for item in container.get("volumeMounts") or ())
+        wanted = container.get("volumeMounts") or ()
+        return tuple(Mount(Path("/v") / item["name"], item["mountPath"]) for item in wanted)
 
     async def tear_down(self) -> None:
         self.torn_down += 1

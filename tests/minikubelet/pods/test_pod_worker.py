@@ -164,7 +164,8 @@ async def test_the_final_delete_names_the_uid_and_no_grace(node: Any) -> None:
     node.api.put_pod(pod())
     await started(node)
     node.api.delete_pod("web", 0)
-    body = await eventually(lambda: [body for method, _, body in node.api.requests if method == "DELETE"][0])
+    body = await eventually(lambda: next(
+        (body for method, _, body in node.api.requests if method == "DELETE"), None))
     assert (body["gracePeriodSeconds"], body["preconditions"]) == (0, {"uid": "uid-web"})
 
 
