@@ -50,11 +50,14 @@ class GRPCLink(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, connection: GRPCConnection, open_call: OpenCall | None = None) -> None:
+    def __init__(
+        self, connection: GRPCConnection, open_call: OpenCall | None = None, links: "set[GRPCLink] | None" = None
+    ) -> None:
+        """`links` holds this link from the end of its handshake until it is closed."""
         self.connection = connection
+        self._links = links if links is not None else set()
         self.calls: dict[int, Call] = {}
         self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.is_going_away = False
         self._open_call = open_call
         self._loop = asyncio.get_running_loop()
@@ -81,9 +84,8 @@ class GRPCLink(asyncio.Protocol):
         if sock is not None and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._links.add(self)
         self.flush()
-        if not self.connected.done():
-            self.connected.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         self._last_heard = self._loop.time()
@@ -105,13 +107,12 @@ class GRPCLink(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if error is not None and self._reason == "closed by the peer":
             self._reason = f"connection lost: {error}"
+        self._links.discard(self)
         calls, self.calls = list(self.calls.values()), {}
         for call in calls:
             call.on_ended(-1, self._reason)
         if not self.closed.done():
             self.closed.set_result(self._reason)
-        if not self.connected.done():
-            self.connected.cancel()
 
     def pause_writing(self) -> None:
         self._is_paused = True

@@ -81,10 +81,7 @@ class AgentService:
 
     def __call__(self) -> GRPCLink:
         """The protocol of one accepted connection."""
-        link = GRPCLink(GRPCConnection(client=False, call_window=LINK_WINDOW), self._open_call)
-        self.links.add(link)
-        link.closed.add_done_callback(lambda _: self.links.discard(link))
-        return link
+        return GRPCLink(GRPCConnection(client=False, call_window=LINK_WINDOW), self._open_call, self.links)
 
     def _open_call(self, link: GRPCLink, call: CallOpened) -> Call | None:
         if call.path != CONNECT:

@@ -95,24 +95,35 @@ def agent_config(certificates: Certificates, server: Server | int, **changes: An
 async def until(condition: Callable[[], object], timeout: float = 5.0) -> None:
     """Until a fact that has no event of its own is true; fails after `timeout`."""
     async with asyncio.timeout(timeout):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
 
 @contextlib.asynccontextmanager
 async def target(handler: Handler) -> AsyncIterator[int]:
-    """A TCP server on loopback; its port. Handlers' connections are closed for them."""
+    """A TCP server on loopback; its port. Connections are closed behind their handlers, and all at the end."""
+    running: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             await handler(reader, writer)
         writer.close()
+
+    def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(handle(reader, writer))
+        running[task] = writer
+        task.add_done_callback(running.pop)
 
     listener = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
         yield listener.sockets[0].getsockname()[1]
     finally:
         listener.close()
+        left = dict(running)
+        for task, writer in left.items():
+            task.cancel()
+            writer.transport.abort()
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -155,7 +166,7 @@ async def connect(path: str, address: str) -> Client:
 
 @pytest.fixture
 async def plane(certificates: Certificates, tmp_path: Path) -> AsyncIterator[Plane]:
-    async with Server(server_config(certificates, tmp_path)) as server:
-        async with Agent(agent_config(certificates, server)) as agent:
-            await until(lambda: len(server.backends))
-            yield Plane(server, agent)
+    server = Server(server_config(certificates, tmp_path))
+    async with server, Agent(agent_config(certificates, server)) as agent:
+        await until(lambda: len(server.backends))
+        yield Plane(server, agent)

@@ -70,8 +70,8 @@ def test_an_endless_head_is_431() -> None:
 
 def test_a_refusal_has_a_length_and_the_type() -> None:
     assert refusal(504, "i/o timeout", "DialTimeout") == (
-        b"HTTP/1.1 504 Gateway Timeout\r\nContent-Type: text/plain; charset=utf-8\r\nKonnectivity-Error: DialTimeout\r\n"
-        b"Content-Length: 13\r\nConnection: close\r\n\r\ni/o timeout\r\n"
+        b"HTTP/1.1 504 Gateway Timeout\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        b"Konnectivity-Error: DialTimeout\r\nContent-Length: 13\r\nConnection: close\r\n\r\ni/o timeout\r\n"
     )
 
 

@@ -27,6 +27,7 @@ from wire.protocol.konnectivity import Buffer
 
 HEAD_TIMEOUT = 60.0  # upstream's header timeout on this port
 MAX_EARLY = 64 << 10  # bytes kept while the dial runs; then reading pauses
+MAX_STALL = 60.0  # a client that left while its target takes nothing is kept so long for its last bytes
 LOOK_FOR_HANGUP = (0.05, 2.0)  # seconds between looks at a half-closed client: first, longest
 
 _log = logging.getLogger("konnectivity.front")
@@ -47,6 +48,7 @@ class ConnectService:
         self.on_ended = on_ended
         self.fronts: set[ConnectFront] = set()
         self.heads: Deadlines[ConnectFront] = Deadlines(HEAD_TIMEOUT, ConnectFront.on_head_timeout)
+        self.stalls: Deadlines[ConnectFront] = Deadlines(MAX_STALL, ConnectFront.on_stall)
 
     def __call__(self) -> "ConnectFront":
         return ConnectFront(self)
@@ -54,6 +56,7 @@ class ConnectService:
     def close(self, reason: str) -> None:
         """The server ends: every client sees its connection end now."""
         self.heads.stop()
+        self.stalls.stop()
         for front in list(self.fronts):
             front.abort(reason)
 
@@ -117,6 +120,7 @@ class ConnectFront(SocketLeg):
         super().connection_lost(error)
         self._service.fronts.discard(self)
         self._service.heads.discard(self)
+        self._service.stalls.discard(self)
         if self._hangup_timer is not None:
             self._hangup_timer.cancel()
         if self._greeting is not None:
@@ -204,6 +208,23 @@ class ConnectFront(SocketLeg):
             self._greeting.hold_end(super().close)
         else:
             super().close()
+
+    def pause(self) -> None:
+        super().pause()
+        self._service.stalls.add(self)
+
+    def resume(self) -> None:
+        self._service.stalls.discard(self)
+        super().resume()
+
+    def on_stall(self) -> None:
+        """Paused for long: the EOF of a client that left cannot be read behind the bytes nobody takes."""
+        if not self._is_gone():
+            self._service.stalls.add(self)
+            return
+        peer, self.peer = self.peer, NOBODY
+        peer.abort("the client left and the target takes nothing")
+        self.abort("the target takes nothing")
 
     def _end_greeting(self) -> None:
         greeting, self._greeting = self._greeting, None

@@ -59,10 +59,7 @@ class ProxyService:
 
     def __call__(self) -> GRPCLink:
         connection = GRPCConnection(client=False, call_window=CALL_WINDOW, max_calls=MAX_CALLS)
-        link = GRPCLink(connection, self._open_call)
-        self.links.add(link)
-        link.closed.add_done_callback(lambda _: self.links.discard(link))
-        return link
+        return GRPCLink(connection, self._open_call, self.links)
 
     def _open_call(self, link: GRPCLink, call: CallOpened) -> Call | None:
         if call.path != PROXY:
