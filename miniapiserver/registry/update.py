@@ -86,6 +86,7 @@ async def prepare(store: Store, schema: TypeSchema, old: JSON, new: JSON, change
     attributes = call.attributes(Operation.UPDATE, row, new, old, namespace=old["metadata"].get("namespace", ""),
                                  name=old["metadata"]["name"])
     await call.admission.admit(attributes)
+    complete(new, schema)  # as `old` is: a comparison must see what the client changed and nothing else
     context = call.context()
     if call.subresource:
         row.strategy.prepare_for_status_update(new, old, context)

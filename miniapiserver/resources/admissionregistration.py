@@ -26,7 +26,7 @@ class _ContentStrategy(ObjectStrategy):
     content = "spec"
 
     def __init__(self, status: bool = False) -> None:
-        super().__init__(namespaced=False, generation=True, status=status)
+        super().__init__(namespaced=False, generation=True, status=status, unconditional_update=False)
 
     def content_changed(self, obj: JSON, old: JSON) -> bool:
         return (obj.get(self.content) or None) != (old.get(self.content) or None)

@@ -132,6 +132,7 @@ def _name_errors(names: JSON) -> list[FieldError]:
 
 def rows() -> tuple[Resource, ...]:
     kind = "CustomResourceDefinition"
-    strategy = CustomResourceDefinitionStrategy(namespaced=False, status=True, generation=True)
+    strategy = CustomResourceDefinitionStrategy(namespaced=False, status=True, generation=True,
+                                                unconditional_update=False)
     return (APIEXTENSIONS.row(kind, "customresourcedefinitions", strategy, namespaced=False, table=NAME_AND_CREATED,
                               short=("crd", "crds"), categories=("api-extensions",), subresources=(status_of(kind),)),)

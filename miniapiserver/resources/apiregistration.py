@@ -74,6 +74,6 @@ _TABLE = table(
 
 
 def rows() -> tuple[Resource, ...]:
-    strategy = APIServiceStrategy(namespaced=False, status=True)
+    strategy = APIServiceStrategy(namespaced=False, status=True, unconditional_update=False)
     return (APIREGISTRATION.row("APIService", "apiservices", strategy, namespaced=False, table=_TABLE,
                                 categories=("api-extensions",), subresources=(status_of("APIService"),)),)

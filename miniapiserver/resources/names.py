@@ -6,6 +6,7 @@ My job: one function per syntax, giving a list of texts (empty when the value is
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 NameRule = Callable[[str, bool], list[str]]  # (name, is it a prefix that gets a suffix) -> what is wrong
 
@@ -155,6 +156,15 @@ def dns1035_label(value: str) -> list[str]:
 
 def label_key(value: str) -> list[str]:
     """A label key, which is also a "qualified name": `[prefix/]name`."""
+    return [] if _is_label_key(value) else _label_key_errors(value)
+
+
+@lru_cache(maxsize=4096)
+def _is_label_key(value: str) -> bool:
+    return not _label_key_errors(value)
+
+
+def _label_key_errors(value: str) -> list[str]:
     parts = value.split("/")
     if len(parts) > 2:
         return [

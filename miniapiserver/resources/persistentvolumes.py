@@ -11,7 +11,7 @@ from miniapiserver.resources.pods.resources import amount_errors
 from miniapiserver.resources.pods.scheduling import node_selector_errors
 from miniapiserver.resources.pods.values import backstep_errors
 from miniapiserver.resources.quantity import BadQuantity, canonical, canonicalize, parse
-from miniapiserver.resources.resource import Resource
+from miniapiserver.resources.resource import Resource, WriteContext
 from miniapiserver.resources.selectors import label_selector_errors
 from miniapiserver.resources.strategy import ObjectStrategy
 
@@ -58,8 +58,15 @@ class PersistentVolumeStrategy(ObjectStrategy):
         if status is not None and not status.get("phase"):
             status["phase"] = "Pending"
 
-    def new_status(self, obj: JSON) -> JSON:
-        return {"phase": "Pending"}
+    def prepare_for_create(self, obj: JSON, context: WriteContext) -> None:
+        obj["status"] = {"phase": "Pending", "lastPhaseTransitionTime": context.now}
+
+    def prepare_for_status_update(self, obj: JSON, old: JSON, context: WriteContext) -> None:
+        super().prepare_for_status_update(obj, old, context)
+        status, before = obj.setdefault("status", {}) or {}, old.get("status") or {}
+        if status.get("phase") != before.get("phase") and (
+                status.get("lastPhaseTransitionTime") == before.get("lastPhaseTransitionTime")):
+            obj["status"] = status | {"lastPhaseTransitionTime": context.now}
 
     def check(self, obj: JSON) -> list[FieldError]:
         spec = obj.get("spec") or {}

@@ -70,7 +70,7 @@ def rows() -> tuple[Resource, ...]:
         POLICY.row(
             kind,
             "poddisruptionbudgets",
-            PodDisruptionBudgetStrategy(status=True, generation=True),
+            PodDisruptionBudgetStrategy(status=True, generation=True, unconditional_update=False),
             table=_TABLE,
             short=("pdb",),
             subresources=(status_of(kind),),

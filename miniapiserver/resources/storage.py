@@ -248,18 +248,20 @@ def rows() -> tuple[Resource, ...]:
         row(
             "CSIDriver",
             "csidrivers",
-            CSIDriverStrategy(namespaced=False, generation=True, returns_deleted_object=True),
+            CSIDriverStrategy(namespaced=False, generation=True, returns_deleted_object=True,
+                              unconditional_update=False),
             namespaced=False,
             table=_DRIVERS,
         ),
         row(
             "CSINode",
             "csinodes",
-            CSINodeStrategy(namespaced=False, returns_deleted_object=True),
+            CSINodeStrategy(namespaced=False, returns_deleted_object=True, unconditional_update=False),
             namespaced=False,
             table=_NODES,
         ),
-        row("CSIStorageCapacity", "csistoragecapacities", CSIStorageCapacityStrategy(), table=_CAPACITIES),
+        row("CSIStorageCapacity", "csistoragecapacities", CSIStorageCapacityStrategy(unconditional_update=False),
+            table=_CAPACITIES),
         row(
             "StorageClass",
             "storageclasses",
@@ -271,7 +273,8 @@ def rows() -> tuple[Resource, ...]:
         row(
             "VolumeAttachment",
             "volumeattachments",
-            VolumeAttachmentStrategy(namespaced=False, status=True, returns_deleted_object=True),
+            VolumeAttachmentStrategy(namespaced=False, status=True, returns_deleted_object=True,
+                                     unconditional_update=False),
             namespaced=False,
             table=_ATTACHMENTS,
             subresources=(status_of("VolumeAttachment"),),

@@ -26,11 +26,13 @@ def _overcommits(name: str) -> bool:
 
 
 def resource_name_errors(name: str, path: str) -> list[FieldError]:
+    if name in _STANDARD:
+        return []
     errors = [invalid(path, name, words) for words in label_key(name)]
     if errors:
         return errors
     if "/" not in name:
-        if name not in _STANDARD and not name.startswith(_HUGEPAGES):
+        if not name.startswith(_HUGEPAGES):
             errors.append(invalid(path, name, "must be a standard resource for containers"))
     elif not is_native(name) and (name.startswith("requests.") or label_key(f"requests.{name}")):
         errors.append(invalid(path, name, _EXTENDED_WORDS))

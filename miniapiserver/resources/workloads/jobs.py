@@ -42,6 +42,8 @@ _FIXED = ("podFailurePolicy", "backoffLimitPerIndex", "successPolicy", "managedB
 
 
 class JobStrategy(ObjectStrategy):
+    default_propagation = "orphan"  # as batch/v1 has always done
+
     def default(self, obj: JSON) -> None:
         spec = obj["spec"] = obj.get("spec") or {}
         if spec.get("completions") is None and spec.get("parallelism") is None:

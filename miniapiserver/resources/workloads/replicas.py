@@ -67,6 +67,7 @@ def replica_status_errors(status: JSON) -> list[FieldError]:
 
 
 class ReplicationControllerStrategy(ObjectStrategy):
+    default_propagation = "orphan"
     status_shape = (("replicas", 0),)
 
     def default(self, obj: JSON) -> None:

@@ -170,6 +170,17 @@ def test_a_claim_asks_for_storage_and_does_not_change() -> None:
     assert updated("persistentvolumeclaims", old, {"spec": {"accessModes": ["ReadOnlyMany"]}})[1] != []
 
 
+def test_a_volume_remembers_when_its_phase_changed() -> None:
+    spec = {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "hostPath": {"path": "/x"}}
+    old, errors = created("persistentvolumes", {"metadata": {"name": "v"}, "spec": spec})
+    assert errors == []
+    assert old["status"] == {"phase": "Pending", "lastPhaseTransitionTime": NOW}
+    old["status"]["lastPhaseTransitionTime"] = "2020-01-01T00:00:00Z"
+    obj, errors = updated("persistentvolumes", old, {"status": {"phase": "Available"}}, subresource="status")
+    assert errors == []
+    assert obj["status"] == {"phase": "Available", "lastPhaseTransitionTime": NOW}
+
+
 def test_volume_tables() -> None:
     volume = {"metadata": {"name": "v"}, "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"],
               "persistentVolumeReclaimPolicy": "Retain", "volumeMode": "Filesystem"}, "status": {"phase": "Available"}}

@@ -108,6 +108,19 @@ def test_kinds_whose_delete_answers_the_object() -> None:
     }
 
 
+def test_kinds_that_must_be_read_before_they_are_written() -> None:
+    assert {row.plural for row in ROWS if not row.strategy.allow_unconditional_update} == {
+        "leases", "runtimeclasses", "poddisruptionbudgets", "csidrivers", "csinodes", "csistoragecapacities",
+        "volumeattachments", "customresourcedefinitions", "apiservices", "mutatingadmissionpolicies",
+        "mutatingadmissionpolicybindings", "mutatingwebhookconfigurations", "validatingadmissionpolicies",
+        "validatingadmissionpolicybindings", "validatingwebhookconfigurations"}
+
+
+def test_kinds_whose_dependents_survive_by_default() -> None:
+    survive = {row.plural for row in ROWS if row.strategy.default_propagation == "orphan"}
+    assert survive == {"jobs", "replicationcontrollers"}
+
+
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.group}/{row.version}/{row.plural}")
 def test_row_is_consistent(row: Resource) -> None:
     assert isinstance(row.strategy, ObjectStrategy)
