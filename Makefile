@@ -4,7 +4,7 @@
 #   make down      end every process of it
 #   make test      lint, types and all tests
 #   make check     lint, types and the tests that start no cluster
-#   make bench     figures, beside a peer where there is one
+#   make bench     figures of starting and of memory; make bench-konnectivity: throughput beside its peers
 
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -41,8 +41,11 @@ lint: $(VENV)/.develops
 types: $(VENV)/.develops
 	$(BIN)/mypy
 
-bench: $(VENV)/.develops
-	$(BIN)/python -m bench $(BENCH)
+# The figures of one cluster; bench-konnectivity and others by their module's name in bench/.
+bench: bench-startup
+
+bench-%: $(VENV)/.develops
+	$(BIN)/python -m bench.$* $(BENCH)
 
 clean:
 	@if [ -x $(BIN)/miniplane ]; then $(BIN)/miniplane down --state-dir run; fi

@@ -46,7 +46,7 @@ _PASSED_ON: Final = (
 # Everything `up` and the programs write below a state directory; `purge` touches nothing else.
 _OURS: Final = (
     "cluster.json", "pki", "nodes", "storage", "logs", "images", "connections", "bootstrap-token", ".certs.lock",
-    "pids.json", "supervisor.lock", "control.sock", "konnectivity", "egress.yaml",
+    "pids.json", "supervisor.lock", "up.lock", "control.sock", "konnectivity", "egress.yaml",
 )  # fmt: skip
 
 
@@ -73,14 +73,29 @@ def up(state: StateDir, given: dict[str, Any], report: Report, ready_within: flo
     Harmless on a running one, if it has those settings. Raises MiniplaneError.
     """
     recorded = state.read_record()
-    if is_running(state) and recorded is not None:
-        _refuse_changes(recorded.options, given)
-        _wait(state, recorded, report, ready_within)
-        return Cluster(state, recorded, was_running=True)
     options = with_given(recorded.options if recorded else Options(), given)
-    record = _start(state, options, recorded.place if recorded else None, report)
+    with _one_start_at_a_time(state):
+        recorded = state.read_record()
+        was_running = recorded is not None and is_running(state)
+        if recorded is not None and was_running:
+            _refuse_changes(recorded.options, given)
+            record = recorded
+        else:
+            record = _start(state, options, recorded.place if recorded else None, report)
     _wait(state, record, report, ready_within)
-    return Cluster(state, record, was_running=False)
+    return Cluster(state, record, was_running)
+
+
+@contextlib.contextmanager
+def _one_start_at_a_time(state: StateDir) -> Iterator[None]:
+    """Two `up` at once: the second finds the first one's cluster running."""
+    _make_state_dir(state)
+    descriptor = os.open(state.path / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _refuse_changes(options: Options, given: dict[str, Any]) -> None:
@@ -96,7 +111,6 @@ def _plain(value: object) -> object:
 
 def _start(state: StateDir, options: Options, last: Place | None, report: Report) -> Record:
     check_bind_address(options.bind_address)
-    _make_state_dir(state)
     slot, holder = _slot(state, last)
     with holder:
         choice = choose_port(options.bind_address, options.secure_port, last.port if last else None)
@@ -106,6 +120,7 @@ def _start(state: StateDir, options: Options, last: Place | None, report: Report
         table = programs(record, state)
         with _supervisor(state, holder) as supervisor:
             _issue_certificates(record, state, report)
+            _await_greeting(supervisor)
             write_inputs(record, state)
             state.write_record(record)
             _hand_over(supervisor, {"programs": [row.as_json() for row in table], "environment": environment()})
@@ -162,12 +177,16 @@ def _supervisor(state: StateDir, holder: socket.socket) -> Iterator["subprocess.
     process.returncode = 0  # it is nobody's child any more; keeps Popen from complaining
 
 
-def _hand_over(process: "subprocess.Popen[bytes]", table: dict[str, Any]) -> None:
-    assert process.stdin is not None and process.stdout is not None
+def _await_greeting(process: "subprocess.Popen[bytes]") -> None:
+    assert process.stdout is not None
     greeting = process.stdout.readline()
     said = json.loads(greeting) if greeting else {"error": "it ended at once; see logs/supervisor.log"}
     if "error" in said:
         raise StartError(f"the supervisor did not start: {said['error']}")
+
+
+def _hand_over(process: "subprocess.Popen[bytes]", table: dict[str, Any]) -> None:
+    assert process.stdin is not None and process.stdout is not None
     process.stdin.write(json.dumps(table).encode() + b"\n")
     process.stdin.flush()
     process.stdout.read()  # to its end: the supervisor has let go of us

@@ -73,8 +73,18 @@ def _text(document: Mapping[str, Any]) -> str:
     rows += [_row(process) for process in document["processes"]]
     lines = _columns(rows)
     nodes = ", ".join(f"{node['name']} {'Ready' if node['ready'] else 'NotReady'}" for node in document["nodes"])
+    everybody = [document["supervisor"], *document["processes"]]
+    total = sum(process["pssBytes"] or 0 for process in everybody)
     api = "ready" if document["ready"] else f"not ready ({document.get('problem', 'see /readyz?verbose')})"
-    return "\n".join([*lines, "", f"API server  {document.get('url', '-')}  {api}", f"nodes       {nodes or 'none'}"])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"API server  {document.get('url', '-')}  {api}",
+            f"nodes       {nodes or 'none'}",
+            f"memory      {total / 2**20:.0f} MiB, the supervisor's included, pods' not",
+        ]
+    )
 
 
 def _row(process: Mapping[str, Any]) -> tuple[str, ...]:

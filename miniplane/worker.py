@@ -9,6 +9,7 @@ import contextlib
 import enum
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -138,6 +139,7 @@ class Worker:
             return
         self._ended = self.reaper.watch(process)
         self.identity = Identity.of(process.pid)
+        self._log(f"process.start name={self.program.name} pid={process.pid} restarts={self.restarts}")
         self.changed()
 
     def _could_not_start(self, error: OSError) -> None:
@@ -150,7 +152,12 @@ class Worker:
         self.last_exit, self.last_exit_at = ended, time.time()
         self.identity = None
         self._move(Event.EXIT)
+        self._log(f'process.end name={self.program.name} how="{ended.words}" state="{self.phase.value}"')
         self.changed()
+
+    def _log(self, event: str) -> None:
+        """The supervisor's own log: its standard error."""
+        print(f"info {_stamp()} supervisor {event}", file=sys.stderr, flush=True)
 
     async def _back_off(self) -> None:
         if self._asked:
@@ -189,6 +196,9 @@ def _open_log(path: Path) -> IO[bytes]:
 
 def _say(path: Path, text: str) -> None:
     """A line of ours among the program's own."""
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     with _open_log(path) as log:
-        log.write(f"warning {stamp} miniplane {text}\n".encode())
+        log.write(f"warning {_stamp()} miniplane {text}\n".encode())
+
+
+def _stamp() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
