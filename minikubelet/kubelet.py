@@ -39,6 +39,7 @@ from minikubelet.server.health import Health
 from minikubelet.serving import serving_files
 from minikubelet.version import USER_AGENT
 from wire.apiclient import Client, resource_path
+from wire.connections import Ledger, serve_ledger
 from wire.informer import Informer
 from wire.tls import server_context
 
@@ -53,10 +54,13 @@ async def serve(config: Config) -> None:
     clock = Clock()
     config.root_dir.mkdir(parents=True, exist_ok=True)
     await ensure_identity(config, clock)
+    ledger = Ledger()
     async with AsyncExitStack() as stack:
+        if config.connections_socket is not None:
+            await stack.enter_async_context(serve_ledger(ledger, config.connections_socket))
         runtime = await stack.enter_async_context(_runtime(config))
-        client = await stack.enter_async_context(Client.from_kubeconfig(config.kubeconfig, USER_AGENT))
-        await _Kubelet(config, clock, client, runtime).run()
+        client = await stack.enter_async_context(Client.from_kubeconfig(config.kubeconfig, USER_AGENT, ledger))
+        await _Kubelet(config, clock, client, runtime, ledger).run()
 
 
 def _runtime(config: Config) -> ProcessRuntime:
@@ -81,8 +85,8 @@ def _holds_credentials(folder: Path) -> bool:
 class _Kubelet:
     """All parts of one kubelet. Lives as long as `serve`."""
 
-    def __init__(self, config: Config, clock: Clock, client: Client, runtime: Runtime) -> None:
-        self.config, self.clock, self.client, self.runtime = config, clock, client, runtime
+    def __init__(self, config: Config, clock: Clock, client: Client, runtime: Runtime, ledger: Ledger) -> None:
+        self.config, self.clock, self.client, self.runtime, self.ledger = config, clock, client, runtime, ledger
         self.images = NodeImages(ImageStore(config.image_dir))
         self.node = Node(config, client, clock, NodeFacts(runtime.capabilities(), self.images.listed,
                                                           lambda: "", config.kubelet.port))
@@ -142,7 +146,7 @@ class _Kubelet:
         config, kubelet = self.config, self.config.kubelet
         health = Health({"ping": lambda: "", "log": lambda: "", "syncloop": lambda: ""})
         served = Served(self.workers, Figures(self.workers, config.node_name, self.node.machine, self.clock), health,
-                        config.root_dir / "log", kubelet, self.clock)
+                        config.root_dir / "log", kubelet, self.clock, self.ledger)
         authenticator = Authenticator(kubelet.authentication, self.client, self.clock)
         authorizer = Authorizer(kubelet.authorization, config.node_name, self.client, self.clock)
         async with KubeletEndpoint(served, authenticator, authorizer) as endpoint, asyncio.TaskGroup() as tasks:

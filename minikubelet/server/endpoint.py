@@ -33,6 +33,7 @@ from minikubelet.server.portforward import port_forward
 from minikubelet.server.query import boolean
 from minikubelet.server.remotecommand import attach_to_container, exec_in_container, run_in_container
 from minikubelet.server.routes import Match, Page
+from wire.connections import Ledger
 from wire.errors import WireError
 from wire.handshake import HandshakeRefused
 from wire.http import HTTPServer
@@ -53,6 +54,7 @@ class Served:
     log_dir: Path
     kubelet: KubeletConfiguration
     clock: Clock
+    ledger: Ledger
 
 
 class KubeletEndpoint:
@@ -190,7 +192,8 @@ class KubeletEndpoint:
                                       found.container)
 
     async def _port_forward(self, request: web.BaseRequest, found: Match) -> web.StreamResponse:
-        return await port_forward(request, self._served.workers, found.namespace, found.pod, found.uid)
+        return await port_forward(request, self._served.workers, self._served.ledger, found.namespace, found.pod,
+                                  found.uid)
 
     async def _checkpoint(self, request: web.BaseRequest, found: Match) -> web.StreamResponse:
         raise HTTPError(500, f"checkpointing of {found.namespace}/{found.pod}/{found.container} failed "

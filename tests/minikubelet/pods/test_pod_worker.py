@@ -62,9 +62,9 @@ async def test_the_first_restart_is_at_once_and_the_second_after_ten_seconds(nod
     node.api.put_pod(pod())
     (await started(node)).end(1)
     (await started(node, count=2)).end(1)
-    waiting = await eventually(lambda: state(node).get("waiting"))
-    assert waiting == {"reason": "CrashLoopBackOff",
-                       "message": "back-off 10s restarting failed container=c pod=web_default(uid-web)"}
+    await eventually(lambda: state(node)["waiting"] == {
+        "reason": "CrashLoopBackOff",
+        "message": "back-off 10s restarting failed container=c pod=web_default(uid-web)"})
     assert status(node)["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] == 1
     await node.clock.advance(9.5)
     assert len(node.runtime.named("c")) == 2
