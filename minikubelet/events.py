@@ -26,7 +26,7 @@ JSON = dict[str, Any]
 QUEUE = 1000
 REMEMBERED = 1024
 BURST, REFILL_SECONDS = 25, 300.0
-TRIES = 3
+TRIES, FIRST_RETRY, LAST_RETRY = 12, 0.5, 10.0
 
 NORMAL, WARNING = "Normal", "Warning"
 
@@ -131,7 +131,7 @@ class EventRecorder:
                 log.debug("event.refused %s", kv(reason=event.reason, error=error))
                 return
             except WireError:
-                await self._clock.sleep(0.5 * 2**attempt)
+                await self._clock.sleep(min(FIRST_RETRY * 2**attempt, LAST_RETRY))
         log.warning("event.dropped %s", kv(reason=event.reason, name=event.involved.name, why="unreachable"))
 
     async def _send(self, event: _Event) -> None:

@@ -114,8 +114,9 @@ class _Kubelet:
             log.info("config.ignored %s", kv(field=name))
         async with self._endpoint(), self._last_grace(), asyncio.TaskGroup() as tasks:
             for name, work in (("node", self.node.run()), ("events", self.events.run()),
-                               ("references", self.references.run()), ("services", self.services.run()),
-                               ("workers", self.workers.run()), ("pods", self._run_pods())):
+                               ("references", self.references.run()), ("workers", self.workers.run()),
+                               ("services", self._once_registered(self.services)),
+                               ("pods", self._once_registered(self.pods))):
                 tasks.create_task(work, name=name)
             if self.config.kubelet.rotate_certificates:
                 tasks.create_task(self._rotate(), name="client certificate")
@@ -132,10 +133,10 @@ class _Kubelet:
             return
         await certificate.keep(self.client)
 
-    async def _run_pods(self) -> None:
-        # A pod needs the node's labels and taints for admission; before, there is nothing bound to us anyway.
+    async def _once_registered(self, informer: Informer) -> None:
+        """Before, the API server does not answer or has nothing bound to us; an informer would only back off."""
         await self.node.registered.wait()
-        await self.pods.run()
+        await informer.run()
 
     def _static_pods(self) -> StaticPods:
         return StaticPods(Path(self.config.kubelet.static_pod_path), self.config.node_name, self.client, self.workers,

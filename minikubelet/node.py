@@ -25,6 +25,8 @@ from wire.informer import Informer
 JSON = dict[str, Any]
 
 FIRST_RETRY, LAST_RETRY = 0.1, 7.0
+QUICK_SECONDS = 10.0
+"""While a cluster comes up its parts start in any order; a node should not be the one that is waited for."""
 LEASE_NAMESPACE = "kube-node-lease"
 
 log = logging.getLogger(__name__)
@@ -84,15 +86,17 @@ class Node:
     # Registration
 
     async def _register(self) -> None:
-        delay = FIRST_RETRY
+        delay, quick_until = FIRST_RETRY, self._clock.monotonic() + QUICK_SECONDS
         while True:
             try:
                 await self._register_once()
                 return
             except (APIError, WireError) as error:
-                log.warning("node.register.retry %s", kv(name=self._config.node_name, error=error))
+                level = logging.DEBUG if delay == FIRST_RETRY else logging.WARNING
+                log.log(level, "node.register.retry %s", kv(name=self._config.node_name, error=error))
             await self._clock.sleep(delay)
-            delay = min(delay * 2, LAST_RETRY)
+            if self._clock.monotonic() > quick_until:
+                delay = min(delay * 2, LAST_RETRY)
 
     async def _register_once(self) -> None:
         status = self._status()

@@ -12,7 +12,7 @@ from typing import Any
 from minikubelet.events import Involved
 from minikubelet.pods.environment import CONFIG_MAP, SECRET, ConfigError, ObjectRef, build, references
 from minikubelet.pods.launch import PodPlace
-from minikubelet.pods.podref import containers
+from minikubelet.pods.podref import containers, is_static
 from minikubelet.pods.records import ContainerRecord
 from minikubelet.pods.references import ObjectKey
 from minikubelet.pods.serviceenv import service_environment
@@ -52,7 +52,9 @@ class PodContext:
 
     async def environment(self, container: JSON) -> dict[str, str]:
         """Raises ConfigError."""
-        await self.around.services.synced.wait()
+        if not is_static(self.pod):
+            # A static pod may be what the API server itself runs in.
+            await self.around.services.synced.wait()
         namespace = self.ref.namespace
         objects: dict[ObjectRef, JSON | None] = {}
         for wanted in references(container):
