@@ -32,6 +32,7 @@ KUBELET_PORT = 10250
 #: kube-apiserver's default order; kubeadm passes InternalIP,ExternalIP,Hostname.
 PREFERRED_ADDRESS_TYPES = ("Hostname", "InternalDNS", "InternalIP", "ExternalDNS", "ExternalIP")
 ME = "kube-apiserver"
+MOST_CLIENTS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,9 @@ class NodePath:
         if client is None:
             target = Target(info.host, info.port, trust, purpose)
             client = HTTPClient(lambda: self.connect(target), join_host_port(info.host, info.port))
+            if len(self._clients) >= MOST_CLIENTS:
+                # Nodes come and go; the oldest of them loses its idle connections, not what is running.
+                self._clients.pop(next(iter(self._clients))).drop_idle()
             self._clients[key] = client
         return client
 

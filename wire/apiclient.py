@@ -17,6 +17,7 @@ from urllib.parse import quote, urlencode
 
 import orjson
 
+from wire.connections import Ledger
 from wire.errors import ConnectionLost, PeerProtocolError
 from wire.httpclient import Answer, HTTPClient
 from wire.kubeconfig import Access, load_access
@@ -130,17 +131,28 @@ class Client:
     """One API server, one identity. `async with` it; all methods may run side by side."""
 
     def __init__(
-        self, access: Access, *, user_agent: str = "miniplane", path: str | PathLike[str] | None = None
+        self,
+        access: Access,
+        *,
+        user_agent: str = "miniplane",
+        path: str | PathLike[str] | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self._path = path
+        self._ledger = ledger
         self._user_agent = user_agent
         self._checked = 0.0
         self._use(access)
 
     @classmethod
-    def from_kubeconfig(cls, path: str | PathLike[str], user_agent: str = "miniplane") -> "Client":
-        """A client for the file's current context. Raises InvalidKubeconfig."""
-        return cls(load_access(path), user_agent=user_agent, path=path)
+    def from_kubeconfig(
+        cls, path: str | PathLike[str], user_agent: str = "miniplane", ledger: Ledger | None = None
+    ) -> "Client":
+        """A client for the file's current context. With a ledger its connections are entered there.
+
+        Raises InvalidKubeconfig.
+        """
+        return cls(load_access(path), user_agent=user_agent, path=path, ledger=ledger)
 
     def _use(self, access: Access) -> None:
         self._access = access
@@ -154,9 +166,21 @@ class Client:
 
     async def _connect(self) -> Stream:
         access = self._access
-        sock = await dial_tcp(access.host, access.port)
         address = join_host_port(access.host, access.port)
-        return await open_stream(sock, ssl=self._context, server_hostname=access.server_name, address=address)
+        entry = None
+        if self._ledger is not None:
+            entry = self._ledger.record(source=self._user_agent, target=address, purpose="kubernetes API",
+                                        credentials=access.credentials)  # fmt: skip
+        try:
+            sock = await dial_tcp(access.host, access.port)
+            stream = await open_stream(sock, ssl=self._context, server_hostname=access.server_name, address=address)
+        except BaseException as error:
+            if entry is not None:
+                entry.close(str(error) or type(error).__name__)
+            raise
+        if entry is not None:
+            entry.connected(stream, access.ca_file or "kubeconfig")
+        return stream
 
     def _refresh(self) -> None:
         """Follow the files: a rotated certificate or token is used from the next request on."""

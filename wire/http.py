@@ -64,6 +64,12 @@ class Connection(RequestHandler):
                 self._keep(joined[end + len(HEAD_END) :])
         self._ending = data[-3:]
 
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._task_handler is not None and self._task_handler.cancelling():
+            # The handler is cancelled already (shutdown): a second time would interrupt its clean-up.
+            self._task_handler = None
+        super().connection_lost(exc)
+
     def _asks_for_upgrade(self) -> bool:
         return bool(getattr(self._messages[-1][0], "upgrade", False))
 

@@ -48,6 +48,12 @@ class Access:
     def stamp(self) -> Stamp:
         return stamp(*self.files)
 
+    @property
+    def credentials(self) -> str:
+        """What kind of credentials are shown to the server."""
+        kinds = (("client certificate", self.cert), ("bearer token", self.token or self.token_file))
+        return ", ".join(kind for kind, value in kinds if value) or "none"
+
     def ssl_context(self) -> Any:
         """The context for dialing, or None for plain HTTP."""
         if self.scheme == "http":

@@ -251,6 +251,11 @@ class Stream(asyncio.Protocol):
 
     async def flush(self) -> None:
         """Wait until the peer's kernel has everything that was written. Raises ConnectionLost."""
+        if not self._lost and self.transport.get_protocol() is None:
+            # TLS is gone and connection_lost on its way; uvloop complains about whatever is asked of it now.
+            await self.wait_closed()
+        if self._lost:
+            raise ConnectionLost(str(self._error or "connection lost")) from self._error
         self.transport.set_write_buffer_limits(high=0)
         # The kernel has no event for "all acknowledged", so this one condition is asked for again and again.
         pause, calm = 0.001, 0
