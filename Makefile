@@ -4,7 +4,7 @@
 #   make down      end every process of it
 #   make test      lint, types and all tests
 #   make check     lint, types and the tests that start no cluster
-#   make bench     figures of starting and of memory; make bench-konnectivity: throughput beside its peers
+#   make bench     figures of starting, memory, requests and streams; make bench-konnectivity: tunnels beside their peers
 
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -42,7 +42,7 @@ types: $(VENV)/.develops
 	$(BIN)/mypy
 
 # The figures of one cluster; bench-konnectivity and others by their module's name in bench/.
-bench: bench-startup
+bench: bench-startup bench-api bench-streams
 
 bench-%: $(VENV)/.develops
 	$(BIN)/python -m bench.$* $(BENCH)
