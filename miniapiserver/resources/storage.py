@@ -4,11 +4,12 @@ from typing import Any
 
 from miniapiserver.errors import FieldError, duplicate, forbidden_field, invalid, not_supported, required
 from miniapiserver.resources.columns import AGE, age, column, joined, name, table
+from miniapiserver.resources.descriptions import DESCRIPTIONS
 from miniapiserver.resources.kinds import Group, status_of
 from miniapiserver.resources.metadata import metadata_of
 from miniapiserver.resources.names import dns_subdomain, label_key
 from miniapiserver.resources.pods.values import choice_errors, objects
-from miniapiserver.resources.resource import Resource, Table
+from miniapiserver.resources.resource import Column, Resource, Table, WriteContext
 from miniapiserver.resources.strategy import ObjectStrategy
 
 JSON = dict[str, Any]
@@ -78,6 +79,9 @@ class VolumeAttributesClassStrategy(ObjectStrategy):
 
 
 class CSIDriverStrategy(ObjectStrategy):
+    def prepare_for_create(self, obj: JSON, context: WriteContext) -> None:
+        """Upstream counts generations from the first change on."""
+
     def default(self, obj: JSON) -> None:
         spec = obj["spec"] = obj.get("spec") or {}
         for key, value in (
@@ -228,7 +232,7 @@ _NODES = table(
     cells=lambda obj, now: [len((obj.get("spec") or {}).get("drivers") or ()), age(obj, now)],
 )
 _ATTACHMENTS = table(
-    column("Attacher", "VolumeAttachmentSpec.attacher"),
+    Column("Attacher", "string", "name", DESCRIPTIONS["VolumeAttachmentSpec.attacher"]),
     column("PV", "VolumeAttachmentSource.persistentVolumeName"),
     column("Node", "VolumeAttachmentSpec.nodeName"),
     column("Attached", "VolumeAttachmentStatus.attached", type="boolean"),

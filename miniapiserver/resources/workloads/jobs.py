@@ -66,15 +66,15 @@ class JobStrategy(ObjectStrategy):
             generate_selector(spec, meta.get("uid") or "", meta.get("name") or "")
 
     def validate(self, obj: JSON) -> list[FieldError]:
-        errors = super().validate(obj)
-        spec = obj.get("spec") or {}
-        return errors if spec.get("manualSelector") else errors + _generated_errors(spec, metadata_of(obj))
+        spec, meta = obj.get("spec") or {}, metadata_of(obj)
+        generated = [] if spec.get("manualSelector") else _generated_errors(spec, meta)
+        return self.metadata_rules(meta) + generated + self.check(obj)
 
     def check(self, obj: JSON) -> list[FieldError]:
         spec = obj.get("spec") or {}
         errors = _job_spec_errors(spec, "spec")
         if (selector := spec.get("selector")) is None:
-            return [*errors, required("spec.selector")]
+            return [*errors, required("spec.selector"), *match_errors(spec)]
         return errors + label_selector_errors(selector, "spec.selector") + match_errors(spec)
 
     def check_update(self, obj: JSON, old: JSON) -> list[FieldError]:
