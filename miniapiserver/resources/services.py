@@ -1,7 +1,7 @@
 """Services.
 
-My job: what a Service may say, its defaults, and pure answers about addresses and node ports: which it wants, which it
-keeps. Allocating them is the registry's.
+My job: what a Service may say, its defaults, and which addresses and node ports an update keeps. Which ones are free,
+and who gets them, is `registry.allocation`'s.
 """
 
 from ipaddress import ip_address
@@ -24,44 +24,6 @@ _WITH_NODE_PORTS = ("NodePort", "LoadBalancer")
 _PROTOCOLS = ("SCTP", "TCP", "UDP")
 _AFFINITY_SECONDS = 10800
 _MAX_AFFINITY_SECONDS = 86400
-
-
-def wants_cluster_ip(service: JSON) -> bool:
-    """Whether an address must be allocated: any type but ExternalName, unless it is headless or has one."""
-    spec = service.get("spec") or {}
-    return spec.get("type") != "ExternalName" and not spec.get("clusterIP")
-
-
-def is_headless(service: JSON) -> bool:
-    return (service.get("spec") or {}).get("clusterIP") == "None"
-
-
-def wants_node_ports(service: JSON) -> bool:
-    spec = service.get("spec") or {}
-    if spec.get("type") == "LoadBalancer":
-        return spec.get("allocateLoadBalancerNodePorts") is not False
-    return spec.get("type") == "NodePort"
-
-
-def wants_health_check_node_port(service: JSON) -> bool:
-    spec = service.get("spec") or {}
-    return spec.get("type") == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
-
-
-def cluster_ips(service: JSON) -> list[str]:
-    """The addresses a Service holds."""
-    spec = service.get("spec") or {}
-    found = spec.get("clusterIPs") or ([spec["clusterIP"]] if spec.get("clusterIP") else [])
-    return [address for address in found if address and address != "None"]
-
-
-def node_ports(service: JSON) -> list[tuple[str, int]]:
-    """(protocol, node port) of each port that has one, and the health check's."""
-    spec = service.get("spec") or {}
-    ports = [
-        (port.get("protocol") or "TCP", port["nodePort"]) for port in objects(spec.get("ports")) if port.get("nodePort")
-    ]
-    return ports + ([("TCP", spec["healthCheckNodePort"])] if spec.get("healthCheckNodePort") else [])
 
 
 class ServiceStrategy(ObjectStrategy):

@@ -160,6 +160,17 @@ def test_any_object_gets_field_errors_and_never_an_exception(row: Resource, seed
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.group}/{row.version}/{row.plural}")
 @given(seed=st.integers(0, 2**32))
 @settings(max_examples=10, deadline=None)
+def test_defaults_of_what_has_its_defaults_change_nothing(row: Resource, seed: int) -> None:
+    obj = any_object(row.type_name, random.Random(seed))
+    row.strategy.default(obj)
+    once = json.dumps(obj)
+    row.strategy.default(obj)
+    assert json.dumps(obj) == once
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.group}/{row.version}/{row.plural}")
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=10, deadline=None)
 def test_any_object_has_a_cell_for_every_column_and_a_value_for_every_field(row: Resource, seed: int) -> None:
     obj = any_object(row.type_name, random.Random(seed))
     cells = row.table.cells(obj, 1.8e9)

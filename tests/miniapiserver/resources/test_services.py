@@ -7,14 +7,6 @@ import pytest
 
 from miniapiserver.resources.discovery import EndpointSliceStrategy
 from miniapiserver.resources.endpoints import EndpointsStrategy
-from miniapiserver.resources.services import (
-    cluster_ips,
-    is_headless,
-    node_ports,
-    wants_cluster_ip,
-    wants_health_check_node_port,
-    wants_node_ports,
-)
 from tests.miniapiserver.resources.writes import JSON, created, message, row_of, updated, words
 
 
@@ -85,16 +77,16 @@ def test_specs_that_are_refused(spec: JSON, wrong: str) -> None:
     assert wrong in words(created("services", service(**spec))[1])
 
 
-def test_which_addresses_and_ports_are_wanted() -> None:
-    plain, _ = created("services", service())
-    headless, _ = created("services", service(clusterIP="None"))
-    alias, _ = created("services", service(type="ExternalName", externalName="a.example", ports=[]))
-    balanced, _ = created("services", service(type="LoadBalancer", externalTrafficPolicy="Local"))
-    assert [wants_cluster_ip(item) for item in (plain, headless, alias, balanced)] == [True, False, False, True]
-    assert [wants_node_ports(item) for item in (plain, headless, alias, balanced)] == [False, False, False, True]
-    assert (is_headless(headless), cluster_ips(headless)) == (True, [])
-    assert wants_health_check_node_port(balanced)
+def test_an_alias_has_no_address_and_a_headless_service_none() -> None:
+    headless, errors = created("services", service(clusterIP="None"))
+    alias, wrong = created("services", service(type="ExternalName", externalName="a.example", ports=[]))
+    assert (errors, wrong) == ([], [])
+    assert headless["spec"]["clusterIPs"] == ["None"]
     assert "ipFamilies" not in alias["spec"]
+
+
+def node_ports(obj: JSON) -> list[int | None]:
+    return [port.get("nodePort") for port in obj["spec"]["ports"]]
 
 
 def allocated(**spec: Any) -> JSON:
@@ -108,7 +100,7 @@ def test_an_update_keeps_what_was_allocated() -> None:
     old["spec"]["ports"][0]["nodePort"] = 30080
     obj, errors = updated("services", old, {"spec": {"clusterIP": None, "clusterIPs": None, "ports": [{"port": 80}]}})
     assert errors == []
-    assert (obj["spec"]["clusterIP"], node_ports(obj)) == ("10.0.0.1", [("TCP", 30080)])
+    assert (obj["spec"]["clusterIP"], node_ports(obj)) == ("10.0.0.1", [30080])
 
 
 def test_node_ports_go_when_the_type_does() -> None:
@@ -116,7 +108,7 @@ def test_node_ports_go_when_the_type_does() -> None:
     old["spec"]["ports"][0]["nodePort"] = 30080
     obj, errors = updated("services", old, {"spec": {"type": "ClusterIP"}})
     assert errors == []
-    assert node_ports(obj) == []
+    assert node_ports(obj) == [None]
 
 
 def test_an_address_may_not_change() -> None:
