@@ -12,7 +12,7 @@ from bench.cluster import Measured, cpu_seconds, running
 
 GIBIBYTE = 1 << 30
 EXECS = 20
-#: A pod that sends a gibibyte to whoever connects. It runs from the host, which has this Python.
+#: A pod that sends a gibibyte to whoever connects.
 SENDER = ("import socket,sys\ns=socket.create_server(('0.0.0.0',9099))\nb=bytes(1<<20)\n"
           "while True:\n c,_=s.accept()\n try:\n  [c.sendall(b) for _ in range(1024)]\n except OSError: pass\n c.close()\n")
 LOGGER = "yes 'a line of a log that is as long as lines of logs are, more or less, give or take a few' | head -c 1073741824"
@@ -30,7 +30,8 @@ class Bench:
         return sum(cpu_seconds(pid) for name, pid in self.measured.pids().items() if name != "supervisor")
 
     def start(self, name: str, *command: str) -> None:
-        self.run("run", name, "--image=host", "--restart=Never", "--command", "--", *command)
+        # the echo image sees the interpreter its kubelet runs with
+        self.run("run", name, "--image=miniplane.local/echo", "--restart=Never", "--command", "--", *command)
 
     def ready(self, name: str) -> None:
         self.run("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
