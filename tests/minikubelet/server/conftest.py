@@ -20,6 +20,7 @@ from minikubelet.kubelet import serve
 
 JSON = dict[str, Any]
 HOST = "127.0.97.1"
+SERVING = ("digital signature", "key encipherment", "server auth")
 
 
 @dataclass
@@ -39,6 +40,9 @@ class Kubelet:
     def certificate(self, name: str, organizations: tuple[str, ...] = (), authority: Authority | None = None,
                     usages: tuple[str, ...] = ("digital signature", "client auth")) -> tuple[Path, Path]:
         return issue(self.pki, authority or self.authority, name, organizations, usages=usages)
+
+    def serving(self) -> tuple[Path, Path]:
+        return issue(self.pki, self.authority, "system:node:node-1", ("system:nodes",), ips=(HOST,), usages=SERVING)
 
     def client(self, pair: tuple[Path, Path] | None, **headers: str) -> aiohttp.ClientSession:
         context = ssl.create_default_context(cafile=str(self.pki / "ca.crt"))
@@ -77,8 +81,7 @@ async def kubelet(tmp_path: Path, flags: list[str], unused_tcp_port: int) -> Asy
     pki.mkdir()
     authority = Authority.create("kubernetes", datetime.now(UTC))
     (pki / "ca.crt").write_bytes(authority.pair.cert)
-    cert, key = issue(pki, authority, "system:node:node-1", ("system:nodes",), ips=(HOST,),
-                      usages=("digital signature", "key encipherment", "server auth"))
+    cert, key = issue(pki, authority, "system:node:node-1", ("system:nodes",), ips=(HOST,), usages=SERVING)
     config = parse([
         f"--kubeconfig={tmp_path / 'kubeconfig'}", "--hostname-override=node-1", f"--node-ip={HOST}",
         f"--address={HOST}", f"--port={unused_tcp_port}", "--healthz-port=0", f"--root-dir={tmp_path / 'root'}",
