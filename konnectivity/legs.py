@@ -162,8 +162,9 @@ class SocketLeg(asyncio.Protocol):
             self.transport.resume_reading()
 
     def _close_transport(self) -> None:
+        is_writing = self.transport.get_write_buffer_size() > 0  # asyncio's TLS transport has no answer once closed
         self.transport.close()
-        if self.transport.get_write_buffer_size():
+        if is_writing:
             # The last bytes may take their time, but not for ever.
             self._linger = asyncio.get_running_loop().call_later(CLOSE_LINGER, self.transport.abort)
 

@@ -62,6 +62,8 @@ def set_up_logs(arguments: Sequence[str]) -> None:
     """`level time room event key=value` on stderr; -v 4 and above (klog's) is debug."""
     loud = any(part in ("--v=4", "-v=4", "--v=5", "-v=5", "--v=6", "--v=9") for part in arguments)
     logging.Formatter.converter = time.gmtime
+    # hpack logs header values, tokens among them.
+    logging.getLogger("hpack").setLevel(logging.WARNING)
     logging.basicConfig(
         level=logging.DEBUG if loud else logging.INFO,
         format="%(levelname)s %(asctime)s %(name)s %(message)s",

@@ -256,7 +256,8 @@ class Stream(asyncio.Protocol):
             await self.wait_closed()
         if self._lost:
             raise ConnectionLost(str(self._error or "connection lost")) from self._error
-        self.transport.set_write_buffer_limits(high=0)
+        # Not 0: asyncio's TLS transport pauses at `size >= high`, which an empty buffer then is, for ever.
+        self.transport.set_write_buffer_limits(high=1, low=0)
         # The kernel has no event for "all acknowledged", so this one condition is asked for again and again.
         pause, calm = 0.001, 0
         while calm < 2 and not self._lost:

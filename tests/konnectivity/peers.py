@@ -100,13 +100,11 @@ class PlainServer:
         self.port = 0
         self.agents: list[Peer] = []
         self.calls: list[CallOpened] = []
-        self._links: list[GRPCLink] = []
+        self._links: set[GRPCLink] = set()
         self._answer = {"serverid": [server_id], "servercount": [str(server_count)]}
 
     def _make(self) -> GRPCLink:
-        link = GRPCLink(GRPCConnection(client=False, call_window=4 << 20), self._open)
-        self._links.append(link)
-        return link
+        return GRPCLink(GRPCConnection(client=False, call_window=4 << 20), lambda *call: self._open(*call), self._links)
 
     def _open(self, link: GRPCLink, call: CallOpened) -> Call | None:
         peer = Peer(link)
@@ -121,9 +119,8 @@ class PlainServer:
         return self.agents[-1]
 
     async def aclose(self) -> None:
-        for link in self._links:
-            if not link.closed.done():
-                await close(link)
+        for link in list(self._links):
+            await close(link)
 
 
 @contextlib.asynccontextmanager

@@ -250,7 +250,10 @@ def _fields(view: memoryview) -> Fields:
     fields: Fields = {}
     at, end = 0, len(view)
     while at < end:
-        key, at = _varint(view, at, end)
+        key = view[at]
+        at += 1
+        if key >= 0x80:
+            key, at = _varint(view, at - 1, end)
         number, kind = key >> 3, key & 7
         if number == 0:
             raise PeerProtocolError("konnectivity packet: field number 0")
