@@ -1,7 +1,7 @@
 """Who may approve and sign which certificate requests, and what nobody may ask for.
 
-My job: CertificateApproval, CertificateSigning, CertificateSubjectRestriction (`plugin/pkg/admission/certificates`): approving and
-signing need the verb `approve` or `sign` on the signer, and a client certificate for system:masters is refused.
+My job: CertificateApproval, CertificateSigning, CertificateSubjectRestriction (`plugin/pkg/admission/certificates`):
+approving and signing need the verb `approve` or `sign` on the signer, and a client certificate for system:masters is refused.
 """
 
 import base64
@@ -30,11 +30,6 @@ def request_problem(pem: bytes) -> str:
     return ""
 
 
-def common_name_of(request: str) -> str:
-    """The CN of a base64 PKCS#10 request. Raises InvalidCSR."""
-    return parse_csr(base64.b64decode(request)).common_name
-
-
 class CertificateSubjectRestriction(Plugin):
     """No client certificate may make anybody a master."""
 
@@ -47,8 +42,8 @@ class CertificateSubjectRestriction(Plugin):
         if spec.get("signerName") != CLIENT_SIGNER:
             return
         if MASTERS in parse_csr(base64.b64decode(spec["request"])).organizations:
-            raise Forbidden.resource(RESOURCE, GROUP, attributes.name, f"use of {CLIENT_SIGNER} signer with {MASTERS} group "
-                                     "is not allowed")
+            raise Forbidden.resource(RESOURCE, GROUP, attributes.name,
+                                     f"use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed")
 
 
 class CertificateSigners(Plugin):

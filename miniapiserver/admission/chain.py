@@ -1,6 +1,7 @@
 """The order in which admission plugins are asked.
 
-My job: first every plugin may change the object, then every plugin may refuse it. I own the list, not the plugins' caches.
+My job: first every plugin may change the object, then every plugin may refuse it. I own the list, not the plugins'
+caches.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """The words admission plugins speak (apiserver `pkg/admission`).
 
-My job: Attributes of one write, and the Plugin base class. `admission.chain` asks the plugins in their order; a plugin refuses by
-raising an APIError and changes a new object in place.
+My job: Attributes of one write, and the Plugin base class. `admission.chain` asks the plugins in their order; a plugin
+refuses by raising an APIError and changes a new object in place.
 """
 
 import enum

@@ -31,5 +31,5 @@ class NamespaceLifecycle(Plugin):
         if (found.get("status") or {}).get("phase") == "Terminating":
             cause = {"reason": "NamespaceTerminating", "message": f"namespace {namespace} is being terminated",
                      "field": "metadata.namespace"}
-            raise Forbidden.resource(row.plural, row.group, attributes.name, "unable to create new content in namespace "
-                                     f"{namespace} because it is being terminated", causes=[cause])
+            raise Forbidden.resource(row.plural, row.group, attributes.name,
+                                     f"unable to create new content in namespace {namespace} because it is being terminated", causes=[cause])

@@ -1,6 +1,7 @@
 """Which plugins there are, in upstream's order, and which of them this server uses.
 
-My job: the table name → constructor (`pkg/kubeapiserver/options/plugins.go`), and the two flags that change the default set.
+My job: the table name → constructor (`pkg/kubeapiserver/options/plugins.go`), and the two flags that change the
+default set.
 """
 
 from collections.abc import Callable

@@ -25,13 +25,9 @@ class Priority(Plugin):
         spec = attributes.obj["spec"]
         name, value, policy = self._computed(attributes, spec)
         if spec.get("priority") not in (None, value):
-            raise Forbidden.resource("pods", "", attributes.name, f"the integer value of priority ({spec['priority']}) must "
-                                     f"not be provided in pod spec; priority admission controller computed {value} from the "
-                                     "given PriorityClass name")
+            raise _conflict(attributes, f"the integer value of priority ({spec['priority']})", value)
         if spec.get("preemptionPolicy") not in (None, policy):
-            raise Forbidden.resource("pods", "", attributes.name, "the string value of PreemptionPolicy "
-                                     f"({spec['preemptionPolicy']}) must not be provided in pod spec; priority admission "
-                                     f"controller computed {policy} from the given PriorityClass name")
+            raise _conflict(attributes, f"the string value of PreemptionPolicy ({spec['preemptionPolicy']})", policy)
         if name:
             spec["priorityClassName"] = name
         spec["priority"], spec["preemptionPolicy"] = value, policy
@@ -52,3 +48,8 @@ class Priority(Plugin):
             return "", 0, DEFAULT_POLICY
         chosen = min(classes, key=lambda item: int(item.get("value", 0)))
         return chosen["metadata"]["name"], chosen.get("value", 0), chosen.get("preemptionPolicy") or DEFAULT_POLICY
+
+
+def _conflict(attributes: Attributes, given: str, computed: int | str) -> Forbidden:
+    return Forbidden.resource("pods", "", attributes.name, f"{given} must not be provided in pod spec; priority admission "
+                              f"controller computed {computed} from the given PriorityClass name")

@@ -1,7 +1,7 @@
 """Every pod runs as a service account and finds its token where clients look for it.
 
-My job: the ServiceAccount plugin (`plugin/pkg/admission/serviceaccount`): the account's name, its image pull secrets, and the projected
-volume with token, cluster CA and namespace. The kubelet fills the volume.
+My job: the ServiceAccount plugin (`plugin/pkg/admission/serviceaccount`): the account's name, its image pull
+secrets, and the projected volume with token, cluster CA and namespace. The kubelet fills the volume.
 """
 
 import secrets
@@ -120,5 +120,6 @@ def _check_secrets(attributes: Attributes, spec: JSON, account: JSON) -> None:
     for volume in spec.get("volumes") or []:
         name = (volume.get("secret") or {}).get("secretName")
         if name and name not in allowed:
+            who = account["metadata"]["name"]
             raise Forbidden.resource("pods", "", attributes.name, f'volume with secret.secretName="{name}" is not allowed '
-                                     f"because service account {account['metadata']['name']} does not reference that secret")
+                                     f"because service account {who} does not reference that secret")

@@ -15,5 +15,5 @@ class TaintNodesByCondition(Plugin):
         assert attributes.obj is not None
         spec = attributes.obj.setdefault("spec", {})
         taints = spec.setdefault("taints", [])
-        if not any(item.get("key") == NOT_READY["key"] and item.get("effect") == NOT_READY["effect"] for item in taints):
+        if not any((item.get("key"), item.get("effect")) == tuple(NOT_READY.values()) for item in taints):
             taints.append(dict(NOT_READY))

@@ -21,4 +21,5 @@ class DefaultTolerationSeconds(Plugin):
                               for item in tolerations)]
         if missing:
             attributes.obj["spec"]["tolerations"] = tolerations + [
-                {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS} for key in missing]
+                {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS}
+                for key in missing]

@@ -1,7 +1,7 @@
 """Bearer tokens: where one may stand in a request, and which authenticator knows it.
 
-My job: take the token from `Authorization` or the WebSocket sub-protocol form, ask the token authenticators in order, and
-remember good answers for ten seconds (upstream `token/cache`). Failures are never remembered.
+My job: take the token from `Authorization` or the WebSocket sub-protocol form, ask the token authenticators in order,
+and remember good answers for ten seconds (upstream `token/cache`). Failures are never remembered.
 """
 
 import base64

@@ -1,6 +1,7 @@
 """The order of authenticators, and what happens when none succeeds.
 
-My job: ask each authenticator in turn (apiserver `authenticator/request/union`); a bad credential never becomes anonymous.
+My job: ask each authenticator in turn (apiserver `authenticator/request/union`); a bad credential never becomes
+anonymous.
 I own the list, each authenticator owns its own caches. The filters call me, after `requestinfo`.
 """
 

@@ -16,7 +16,7 @@ MASTERS = "system:masters"
 
 
 class AuthenticationFailed(Exception):
-    """A credential was presented and is bad: 401, never anonymous. The text is for the audit log, not for the client."""
+    """A credential was presented and is bad: 401, never anonymous. The text is for the log, not for the client."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The front proxy's word for who is asking.
 
-My job: trust `X-Remote-*` headers from a peer whose certificate chains to `--requestheader-client-ca-file` and whose CN is in
-`--requestheader-allowed-names`, and from nobody else. The chain asks me first; the filters strip the headers afterwards.
+My job: trust `X-Remote-*` headers from a peer whose certificate chains to `--requestheader-client-ca-file` and whose
+CN is in `--requestheader-allowed-names`, and from nobody else. The chain asks me first; the filters strip the headers
+afterwards.
 """
 
 from dataclasses import dataclass

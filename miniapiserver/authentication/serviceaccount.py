@@ -1,7 +1,7 @@
 """Service account tokens: signed here, checked here.
 
-My job: claims of a TokenRequest, and a JWT → UserInfo with the live objects it is bound to (upstream `pkg/serviceaccount`
-claims.go, legacy.go). `certs.jwt` knows signatures, `registry` the objects; I know what the claims mean.
+My job: claims of a TokenRequest, and a JWT → UserInfo with the live objects it is bound to (upstream
+`pkg/serviceaccount` claims.go, legacy.go). `certs.jwt` knows signatures, `registry` the objects; I know what the claims mean.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ JSON = dict[str, Any]
 LEEWAY_SECONDS = 60.0
 LEGACY_ISSUER = "kubernetes/serviceaccount"
 LEGACY_CLAIM = "kubernetes.io/serviceaccount/"
-#: A kubelet asks for this odd lifetime; old clients never reload the file, so such tokens live a year and warn after it.
+#: A kubelet asks for this odd lifetime; old clients never reload the file, so the tokens live a year and warn after it.
 EXTENDED_SECONDS = 3607
 EXTENDED_LIFETIME = 365 * 24 * 3600
 INVALIDATED = "service account token has been invalidated"

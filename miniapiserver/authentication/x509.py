@@ -1,7 +1,7 @@
 """Client certificates: CN is the user, every O a group.
 
-My job: the TLS peer's leaf certificate → UserInfo, against `--client-ca-file`. `certs.identity` checks chain, time and usage;
-I keep its answers for a few seconds because every request of a connection shows the same certificate.
+My job: the TLS peer's leaf certificate → UserInfo, against `--client-ca-file`. `certs.identity` checks chain, time and
+usage; I keep its answers for a few seconds because every request of a connection shows the same certificate.
 """
 
 from collections.abc import Callable
