@@ -38,7 +38,7 @@ KUBERNETES_LABELS = {"component": "apiserver", "provider": "kubernetes"}
 
 
 class Bootstrap:
-    """Runs once, after the server listens."""
+    """Runs once, before the server listens."""
 
     def __init__(self, server: APIServer, services: ServiceAllocator) -> None:
         self._server, self._services = server, services

@@ -168,9 +168,10 @@ async def serve(config: Config) -> None:
         assert config.tls_cert_file is not None and config.tls_private_key_file is not None
         cas = [path for path in (config.client_ca_file, config.requestheader_client_ca_file) if path is not None]
         context = tls.server_context(config.tls_cert_file, config.tls_private_key_file, cas)
+        # Before anybody is answered: a client that came earlier would be forbidden what its role allows, and back off.
+        await parts.bootstrap.run()
         port = await http.listen(config.bind_address, config.secure_port, context)
         log.info("listen address=%s port=%d pid=%d", config.bind_address, port, os.getpid())
         async with asyncio.TaskGroup() as group:
-            group.create_task(parts.bootstrap.run(), name="bootstrap")
             group.create_task(parts.compactor.run(), name="compaction")
             await asyncio.Event().wait()

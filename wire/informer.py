@@ -22,6 +22,8 @@ Callback = Callable[[str, JSON | None, JSON | None], None]
 
 ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
 FIRST_DELAY, LAST_DELAY = 0.1, 30.0
+# A cluster's processes start together: until the first list, and for so long, nobody should oversleep the server's start.
+EAGER_SECONDS, EAGER_DELAY = 5.0, 0.2
 
 _log = logging.getLogger("wire.informer")
 
@@ -41,6 +43,7 @@ class Informer:
         self._subscribers: list[Callback] = []
         self._resource_version = ""
         self._delay = FIRST_DELAY
+        self._eager_until = float("-inf")
 
     def subscribe(self, callback: Callback) -> None:
         """Call `callback(event_type, new, old)` at each change; what is already known comes at once as ADDED."""
@@ -53,6 +56,7 @@ class Informer:
 
     async def run(self) -> None:
         """Keep the copy current until cancelled. Interruptions are logged and retried with back-off."""
+        self._eager_until = time.monotonic() + EAGER_SECONDS
         while True:
             try:
                 if not self._resource_version:
@@ -73,7 +77,8 @@ class Informer:
         delay = self._delay * random.uniform(0.5, 1.0)
         level = logging.DEBUG if self._delay <= FIRST_DELAY else logging.WARNING
         _log.log(level, 'informer.retry path=%s in=%.1fs error="%s"', self.path, delay, error)
-        self._delay = min(self._delay * 2, LAST_DELAY)
+        is_eager = not self.synced.is_set() and time.monotonic() < self._eager_until
+        self._delay = min(self._delay * 2, EAGER_DELAY if is_eager else LAST_DELAY)
         await asyncio.sleep(delay)
 
     async def _list(self) -> None:
