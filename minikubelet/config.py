@@ -56,7 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--address", help="the address the HTTPS endpoint listens on")
     add("--port", type=int, help="the port of the HTTPS endpoint (default 10250)")
     add("--read-only-port", type=int, help="plain HTTP port without authentication, 0 is off")
-    add("--healthz-port", type=int, help="plain HTTP /healthz on loopback, 0 is off")
+    add("--healthz-port", type=int, help="plain HTTP /healthz, 0 is off (default 10248)")
+    add("--healthz-bind-address", help="where /healthz listens (default 127.0.0.1)")
     add("--root-dir", type=Path, required=True, help="where pods, volumes and logs live")
     add("--cert-dir", type=Path, help="where certificates live (default: <root-dir>/pki)")
     add("--client-ca-file", help="CA that client certificates must be signed by")
@@ -120,7 +121,8 @@ def _kubelet(flags: argparse.Namespace) -> KubeletConfiguration:
                                anonymous_enabled=flags.anonymous_auth)
     kubelet = with_flags(
         file, address=flags.address, port=flags.port, read_only_port=flags.read_only_port,
-        healthz_port=flags.healthz_port, tls_cert_file=flags.tls_cert_file, max_pods=flags.max_pods,
+        healthz_port=flags.healthz_port, healthz_bind_address=flags.healthz_bind_address,
+        tls_cert_file=flags.tls_cert_file, max_pods=flags.max_pods,
         tls_private_key_file=flags.tls_private_key_file, pod_cidr=flags.pod_cidr,
         static_pod_path=flags.pod_manifest_path, rotate_certificates=flags.rotate_certificates,
         authentication=authentication,

@@ -125,14 +125,14 @@ class ContainerStarter:
     async def _launch(self, spec: ContainerSpec, image: ImageFacts) -> Container | None:
         context, record = self._context, self._record
         assert context.sandbox is not None
-        _make_room(spec)
         record.restart_count, record.image_id = record.attempts, image.id
         record.attempts += 1
         if isinstance(record.state, Terminated):
             record.last = record.state
         try:
+            _make_room(spec)
             container = await context.around.runtime.start(spec, context.sandbox)
-        except RuntimeFailure as error:
+        except (RuntimeFailure, OSError) as error:
             self._failed(str(error))
             return None
         context.event(NORMAL, "Created", "Container created", record)

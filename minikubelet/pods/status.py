@@ -77,6 +77,9 @@ def build(pod: JSON, records: Records, facts: PodFacts, previous: JSON, now: str
     current = "Failed" if facts.failure else phase(pod, records)
     if facts.is_ended and current in ("Running", "Pending") and not facts.failure:
         current = _ended_phase(records)
+    if not facts.is_ended and current in ("Succeeded", "Failed") and any(item.is_running for item in records.values()):
+        # A phase that is final is told only when nothing runs any more: sidecars, or a pod past its deadline.
+        current = "Running"
     status: JSON = {"phase": current}
     if generation is not None:
         status["observedGeneration"] = generation

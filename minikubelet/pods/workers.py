@@ -90,9 +90,12 @@ class PodWorkers:
 
     async def _clear_up(self, worker: PodWorker) -> None:
         sandbox, worker.context.sandbox = worker.context.sandbox, None
-        if sandbox is not None:
-            await self._around.runtime.remove_sandbox(sandbox)
-        await worker.context.volumes.tear_down()
+        try:
+            if sandbox is not None:
+                await self._around.runtime.remove_sandbox(sandbox)
+            await worker.context.volumes.tear_down()
+        except Exception:
+            log.exception("pod.worker.uncleared %s", kv(pod=worker.ref))
 
     def _admitted_beside(self, uid: str) -> list[JSON]:
         return [worker.pod for key, worker in self._workers.items()

@@ -429,3 +429,38 @@ async def test_the_end_of_the_log_stands_in_for_a_missing_message_only_on_errors
     bad, good = status(node)["containerStatuses"]
     assert bad["state"]["terminated"]["message"] == "it broke\n"
     assert "message" not in good["state"]["terminated"]
+
+
+async def test_a_pod_that_never_got_its_volumes_can_be_deleted(node: Any) -> None:
+    node.volumes.failures = [SetUpFailed("v", "never")] * 100
+    node.api.put_pod(pod())
+    await eventually(lambda: "FailedMount" in [reason for reason, _ in node.api.events()])
+    node.api.delete_pod("web", 30)
+    await eventually(lambda: ("/api/v1/namespaces/default/pods", "web") not in node.api.objects)
+    assert not node.runtime.started
+
+
+async def test_a_defect_in_one_pod_takes_no_other_along_and_the_pod_is_tried_again(node: Any) -> None:
+    node.volumes.failures = [ZeroDivisionError("a bug")]
+    node.api.put_pod(pod("broken"))
+    await eventually(lambda: not node.volumes.failures)
+    node.api.put_pod(pod("fine", containers=[{"name": "d", "image": "app"}]))
+    await started(node, "d")
+    assert not node.runtime.named("c")
+    for _ in range(4):
+        await node.clock.advance(4)
+    await started(node)
+
+
+async def test_a_namesake_made_while_the_old_pod_ends_is_another_pod(node: Any) -> None:
+    node.api.put_pod(pod())
+    old = await started(node)
+    old.ignores_term = True
+    node.api.remove("/api/v1/namespaces/default/pods", "web")
+    await eventually(lambda: old.stops)
+    node.api.put_pod(pod(metadata={"uid": "uid-second"}))
+    new = await started(node, count=2)
+    assert old.exit_status is None and new.spec.pod.uid == "uid-second"
+    await node.clock.advance(31)
+    await eventually(lambda: old.exit_status)
+    assert new.exit_status is None and status(node)["phase"] == "Running"

@@ -346,3 +346,40 @@ async def test_the_node_is_registered_ready_with_its_address_and_port(kubelet: A
         "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases", "node-1"))
     assert lease["spec"]["leaseDurationSeconds"] == 40
     assert lease["metadata"]["ownerReferences"][0]["uid"] == node["metadata"]["uid"]
+
+
+@pytest.fixture
+def open_ports(unused_tcp_port_factory: Any) -> tuple[int, int]:
+    return unused_tcp_port_factory(), unused_tcp_port_factory()
+
+
+class TestPlainPorts:
+    """The read-only port and the health port."""
+
+    @pytest.fixture
+    def flags(self, open_ports: tuple[int, int]) -> list[str]:
+        return [f"--read-only-port={open_ports[0]}", f"--healthz-port={open_ports[1]}"]
+
+    async def test_the_read_only_port_shows_and_changes_nothing(
+            self, kubelet: Any, open_ports: tuple[int, int]) -> None:
+        async with aiohttp.ClientSession(f"http://127.0.97.1:{open_ports[0]}") as client:
+            for path, code in (("/pods", 200), ("/healthz", 200), ("/metrics", 200), ("/stats/summary", 200),
+                               ("/exec/default/p/c?command=x&output=1", 405), ("/logs/", 405),
+                               ("/containerLogs/default/p/c", 405), ("/runningpods/", 405), ("/configz", 404)):
+                async with client.get(path) as answer:
+                    assert answer.status == code, path
+
+    async def test_the_health_port_serves_health_only(self, kubelet: Any, open_ports: tuple[int, int]) -> None:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{open_ports[1]}") as client:
+            async with client.get("/healthz") as answer:
+                assert await answer.text() == "ok"
+            async with client.get("/pods") as answer:
+                assert answer.status == 404
+
+
+async def test_bytes_of_a_secret_reach_the_process_as_they_are(kubelet: Any) -> None:
+    kubelet.api.put("/api/v1/namespaces/default/secrets", {
+        "metadata": {"name": "s"}, "data": {"k": base64.b64encode(b"\xff\x01\xc3").decode()}})
+    container = {"env": [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}
+    await kubelet.run_pod(pod("p", "sh", "-c", 'printf "%s" "$X" | od -An -tx1', container=container), "Succeeded")
+    assert (await get(kubelet, "/containerLogs/default/p/c")).split() == ["ff", "01", "c3"]
