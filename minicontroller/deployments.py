@@ -241,8 +241,9 @@ def _keep_revision(deployment: JSON, current: JSON, old: list[JSON]) -> Iterable
         yield Patch(resource_path("apps", "v1", "replicasets", metadata["namespace"], metadata["name"]),
                     {"metadata": {"annotations": wanted}})
     if (deployment["metadata"].get("annotations") or {}).get(REVISION) != str(revision):
-        yield Patch(resource_path("apps", "v1", "deployments", metadata["namespace"], deployment["metadata"]["name"]),
-                    {"metadata": {"annotations": {REVISION: str(revision)}}})
+        # On /status, as upstream: an annotation written to the main endpoint would count as a new generation.
+        path = resource_path("apps", "v1", "deployments", metadata["namespace"], deployment["metadata"]["name"], "status")
+        yield Patch(path, {"metadata": {"annotations": {REVISION: str(revision)}}})
 
 
 def _resize(deployment: JSON, replica_set: JSON, size: int) -> Iterable[Action]:
