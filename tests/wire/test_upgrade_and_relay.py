@@ -248,6 +248,34 @@ async def test_relay_from_tls_delivers_everything_before_the_end(certificates: C
 
 
 @on_both_loops
+async def test_relay_ends_a_silent_tls_side_when_the_other_leaves(certificates: Certificates) -> None:
+    """The kubelet of a killed port-forward says nothing; its connection must be closed all the same."""
+    serve, dial = server_context(certificates.cert, certificates.key), client_context(certificates.ca)
+    left, a = await tcp_pair(dial=dial, serve=serve)
+    b, right = await tcp_pair(dial=dial, serve=serve)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        group.create_task(relay(a, b, half_close=False))
+        right.write(b"x" * 1_000_000)
+        await read_exactly(left, 1_000_000)
+        left.abort()
+    assert b.is_lost
+    assert await right.read() == b""
+    await right.aclose()
+
+
+@on_both_loops
+async def test_flush_of_an_idle_tls_stream_returns(certificates: Certificates) -> None:
+    left, right = await tcp_pair(server_context(certificates.cert, certificates.key), client_context(certificates.ca))
+    async with asyncio.timeout(5):
+        await left.flush()
+        left.write(b"x" * 3_000_000)
+        assert len(await read_exactly(right, 3_000_000)) == 3_000_000
+        await left.flush()
+        await left.finish()
+    await right.aclose()
+
+
+@on_both_loops
 async def test_relay_pauses_the_sender_when_the_receiver_is_slow() -> None:
     left, a = await tcp_pair()
     b, right = await tcp_pair()
