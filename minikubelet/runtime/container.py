@@ -7,6 +7,7 @@ launched process, the output and the stdin; attach sessions and exec'd commands 
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from minikubelet.logline import kv
 from minikubelet.runtime import launchspec, usage
 from minikubelet.runtime.attachment import Attachment
 from minikubelet.runtime.execution import Execution, execute, exit_status
@@ -26,8 +28,10 @@ from minikubelet.runtime.scratch import clear
 from minikubelet.runtime.streams import PipeSink, set_window_size
 from minikubelet.runtime.words import start_failure
 
+log = logging.getLogger(__name__)
 KILL_SECONDS = 2.0
-# What the main process wrote is in its pipe when it ends; only a process that left its tree could hold the pipe open.
+# What the main process wrote is in its pipe when it ends, and nobody of its tree is left to hold that open. If all the
+# same no end comes for so long while we do read, somebody has been given the descriptor; he is not waited for.
 DRAIN_SECONDS = 2.0
 
 
@@ -76,13 +80,23 @@ class ProcessContainer:
     async def watch(self, ended: Callable[["ProcessContainer"], None]) -> None:
         """Until the main process is over and its output is in the log. Run once, by the runtime."""
         status = await self.launched.wait()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.output.finished.wait(), DRAIN_SECONDS)
+        await self._drain()
         self.output.close()
+        if self.output.lost_bytes:
+            facts = kv(pod=self.spec.pod, container=self.spec.name, bytes=self.output.lost_bytes)
+            log.warning("container.log.lost %s", facts)
         self._close_stdin()
         self.exit_status = exit_status(status, oom=self._out_of_memory)
         self._ended.set()
         ended(self)
+
+    async def _drain(self) -> None:
+        while not self.output.finished.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.output.finished.wait(), DRAIN_SECONDS)
+                return
+            if not self.output.is_held_back:
+                return
 
     async def wait(self) -> ExitStatus:
         await self._ended.wait()

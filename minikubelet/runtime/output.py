@@ -87,6 +87,16 @@ class Output:
     def feed(self) -> Feed | None:
         return self._log.feed if self._log else None
 
+    @property
+    def lost_bytes(self) -> int:
+        """What the disk did not take."""
+        return self._log.lost_bytes if self._log else 0
+
+    @property
+    def is_held_back(self) -> bool:
+        """A client has more unread than its bound allows, so nothing is read from the container."""
+        return bool(self._paused)
+
     def listen(self, stream: Stream) -> Listener:
         listener = Listener(lambda: self._resume(stream))
         if stream in self._descriptors:

@@ -68,7 +68,10 @@ async def read_all(source: Any) -> bytes:
 async def read_until(source: Any, wanted: bytes) -> bytes:
     data = b""
     while wanted not in data:
-        chunk = await source.read()
+        try:
+            chunk = await asyncio.wait_for(source.read(), 10)
+        except TimeoutError:
+            raise AssertionError(f"no {wanted!r} but {data!r}") from None
         assert chunk, f"ended before {wanted!r}: {data!r}"
         data += chunk
     return data

@@ -3,10 +3,12 @@
 import asyncio
 import hashlib
 import os
+import shutil
 
 import pytest
 from runtimebench import Bench, read_all, read_until
 
+from minikubelet.runtime import container as container_module
 from minikubelet.runtime import output
 from minikubelet.runtime.interface import AttachLagged, ExecutableNotFound
 
@@ -98,10 +100,34 @@ async def test_terminal_has_a_name_a_size_and_job_control(bench: Bench) -> None:
         await shell.stdin.write(b"sleep 1000\n")
         await asyncio.sleep(0.2)
         await shell.stdin.write(b"\x03")
+        await read_until(shell.stdout, b"^C")
+        await asyncio.sleep(0.1)  # the interrupt throws away what was typed ahead
         await shell.stdin.write(b"echo still he''re\n")
         await read_until(shell.stdout, b"still here")
         await shell.stdin.write(b"exit 6\n")
         assert (await shell.wait()).code == 6
+    await container.stop(1)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+async def test_jobs_can_be_stopped_and_continued_from_the_keyboard(bench: Bench) -> None:
+    container = await bench.start("sleep", "60")
+    async with await container.exec(("bash", "--norc", "-i"), tty=True, stdin=True) as shell:
+        assert shell.stdin is not None
+        await shell.stdin.write(b"PS1='rea''dy> '\n")
+        await read_until(shell.stdout, b"ready> ")
+        await shell.stdin.write(b"sed -u s/a/A/\n")
+        await shell.stdin.write(b"alpha\n")
+        await read_until(shell.stdout, b"Alpha")  # said by sed, not by the terminal's echo
+        await shell.stdin.write(b"\x1a")
+        await read_until(shell.stdout, b"Stopped")
+        await shell.stdin.write(b"fg\n")
+        await shell.stdin.write(b"again\n")
+        await read_until(shell.stdout, b"Again")
+        await shell.stdin.write(b"\x03")
+        await read_until(shell.stdout, b"ready> ")  # the interrupt throws away what was typed ahead
+        await shell.stdin.write(b"exit 5\n")
+        assert (await asyncio.wait_for(shell.wait(), 10)).code == 5
     await container.stop(1)
 
 
@@ -157,6 +183,21 @@ async def test_stdin_once_ends_the_input_with_the_first_client(bench: Bench) -> 
         assert client.stdin is not None
         await client.stdin.write(b"all\n")
     assert (await asyncio.wait_for(container.wait(), 10)).code == 0
+
+
+async def test_what_was_written_before_the_end_reaches_a_slow_client_and_the_log(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(container_module, "DRAIN_SECONDS", 0.05)
+    script = "read x; head -c 1300000 /dev/zero | tr '\\0' 'x'; echo; echo end"
+    container = await bench.start("sh", "-c", script, stdin=True)
+    async with await container.attach(stdin=True) as slow:
+        assert slow.stdin is not None
+        await slow.stdin.write(b"\n")
+        await asyncio.sleep(0.4)  # longer than the process takes, and than we would wait for nothing
+        assert len(await read_all(slow.stdout)) == 1_300_000 + 5
+    await container.wait()
+    assert container.spec.log_path.read_text().endswith("stdout F end\n")
 
 
 async def test_client_that_does_not_read_is_let_go_and_the_container_goes_on(
