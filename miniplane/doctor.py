@@ -139,6 +139,9 @@ def _sshd() -> list[Finding]:
 def _kubectls() -> list[Finding]:
     """Every kubectl on the PATH: several versions side by side are what the tests want."""
     folders = [Path(folder) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
+    first = shutil.which("kubectl")
+    # Versioned ones may lie beside the one the PATH leads to.
+    folders += [Path(first).resolve().parent] if first else []
     programs = sorted({path.resolve() for folder in folders for path in folder.glob("kubectl*") if _is_kubectl(path)})
     if not programs:
         follows = "install one to talk to the cluster: https://kubernetes.io/docs/tasks/tools/"

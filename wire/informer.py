@@ -21,8 +21,8 @@ Key = tuple[str, str]
 Callback = Callable[[str, JSON | None, JSON | None], None]
 
 ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
-FIRST_DELAY, LAST_DELAY = 0.1, 30.0
-# A cluster's processes start together: until the first list, and for so long, nobody should oversleep the server's start.
+FIRST_DELAY, LAST_DELAY = 0.1, 5.0
+# A cluster's processes start together: until the first list, for so long, nobody shall oversleep the server's start.
 EAGER_SECONDS, EAGER_DELAY = 5.0, 0.2
 
 _log = logging.getLogger("wire.informer")
