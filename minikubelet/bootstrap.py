@@ -1,11 +1,9 @@
 """TLS bootstrapping: from a token to the node's own identity.
 
 My job: if there is no kubeconfig with a certificate that is still good, get one with the bootstrap kubeconfig's
-credentials
-(upstream certificate/bootstrap). I own the kubeconfig's file while I write it. Neighbours: `rotatingcertificate`
-asks for the
-certificate, `kubelet` starts when I am done. Rule: the server's certificate is verified from the first byte on, by
-the CA of the bootstrap kubeconfig.
+credentials (upstream certificate/bootstrap). I own the kubeconfig's file while I write it. Neighbours:
+`rotatingcertificate` asks for the certificate, `kubelet` starts when I am done. Rule: the server's certificate is
+verified from the first byte on, by the CA of the bootstrap kubeconfig.
 """
 
 import logging

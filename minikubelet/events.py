@@ -1,11 +1,9 @@
 """core/v1 Events: what happened to a pod or the node, for `kubectl describe`.
 
 My job: take an event now, send it later; the same event again raises the count of the one that is there. I own a
-bounded
-queue and the counts. Neighbours: `pods` and `node` record. Rule: events are best effort: what cannot be sent after
-a few
-tries, or comes too fast, is dropped (upstream's EventAggregator and spam filter: 25 at once per object, then one in
-5 min).
+bounded queue and the counts. Neighbours: `pods` and `node` record. Rule: events are best effort: what cannot be sent
+after a few tries, or comes too fast, is dropped (upstream's EventAggregator and spam filter: 25 at once per object,
+then one in 5 min).
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """The kubelet put together: runtime, node, pods, endpoint.
 
-My job: build every part from the configuration, run them beside each other, end them in order. I own all of it for the
-length of `serve`. Neighbours: `__main__` calls me. Rule: the endpoint listens before the node is registered, so that
-nobody who reads the node's address finds a closed port.
+My job: build every part from the configuration, run them beside each other, end them in order. I own all of it for
+the length of `serve`. Neighbours: `__main__` calls me. Rule: the endpoint listens before the node is registered, so
+that nobody who reads the node's address finds a closed port.
 """
 
 import asyncio

@@ -1,10 +1,9 @@
 """The KubeletConfiguration file, read strictly.
 
-My job: YAML in, one frozen value out, or one error that names the field. I own no state. Neighbours: `config` lays the
-flags over me. Rule: a field upstream does not know is an error; a field upstream knows and we do not honour is
-named once by
-`ignored`. Where upstream's bare flags default to open doors (anonymous, AlwaysAllow, port 10255), we keep the file's
-secure defaults in both cases.
+My job: YAML in, one frozen value out, or one error that names the field. I own no state. Neighbours: `config` lays
+the flags over me. Rule: a field upstream does not know is an error; a field upstream knows and we do not honour is
+named once by `ignored`. Where upstream's bare flags default to open doors (anonymous, AlwaysAllow, port 10255), we
+keep the file's secure defaults in both cases.
 """
 
 import re

@@ -1,7 +1,7 @@
 """One line per event: `level time room event key=value`.
 
-My job: the form of a log line, the same in every room of the kubelet. I own the root handler. Neighbours: every module
-logs by `logging.getLogger(__name__)` and puts its facts through `kv`. Rule: never tokens, keys or bodies.
+My job: the form of a log line, the same in every room of the kubelet. I own the root handler. Neighbours: every
+module logs by `logging.getLogger(__name__)` and puts its facts through `kv`. Rule: never tokens, keys or bodies.
 """
 
 import logging

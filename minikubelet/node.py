@@ -1,9 +1,9 @@
 """This node at the API server: registered, its status current, its heartbeat beating.
 
 My job: POST the Node (or take over one that is there), PATCH its status on change and every five minutes, renew its
-Lease.
-I own these three loops and the informer of the own Node. Neighbours: `nodestatus` says what to send; `pods` ask me for
-labels, taints and allocatable. Rule: a node that cannot be told of is tried again for ever, faster at first.
+Lease. I own these three loops and the informer of the own Node. Neighbours: `nodestatus` says what to send; `pods`
+ask me for labels, taints and allocatable. Rule: a node that cannot be told of is tried again for ever, faster at
+first.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The node object and its status, as this kubelet reports them.
 
-My job: configuration, machine and runtime in, JSON out (upstream kubelet_node_status.go, nodestatus/setters.go). Pure.
-Neighbours: `node` sends what I make. Rule: a condition keeps its transition time while its status stays.
+My job: configuration, machine and runtime in, JSON out (upstream kubelet_node_status.go, nodestatus/setters.go).
+Pure. Neighbours: `node` sends what I make. Rule: a condition keeps its transition time while its status stays.
 """
 
 from collections.abc import Sequence

@@ -3,8 +3,8 @@
 My job: make a key, post a CertificateSigningRequest, wait until it is approved and signed, put certificate and key
 into one file behind a symlink that never points at half of a pair; again at 70-90 % of its life (upstream client-go
 util/certificate). I own `<prefix>-*.pem` in the certificate folder. Neighbours: `bootstrap` uses me for the client's,
-`kubelet` for the serving certificate. Rule: until the new pair is on disk the old one stays in use; open streams
-are never touched, they keep the identity they were opened with.
+`kubelet` for the serving certificate. Rule: until the new pair is on disk the old one stays in use; open streams are
+never touched, they keep the identity they were opened with.
 """
 
 import asyncio

@@ -1,6 +1,7 @@
 """What this kubelet says it is.
 
-Rule: the Kubernetes version first, so that clients compare it as they compare upstream's; our own after the plus sign.
+Rule: the Kubernetes version first, so that clients compare it as they compare upstream's; our own after the plus
+sign.
 """
 
 KUBELET_VERSION = "v1.36.2+miniplane"

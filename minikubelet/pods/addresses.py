@@ -1,7 +1,7 @@
 """The addresses of this node's pods.
 
-My job: one address per pod out of the node's pod CIDR, given back when the pod is gone. I own the set of those in use.
-Neighbours: `worker`. Rule: an address that was just given back is the last to be given out again.
+My job: one address per pod out of the node's pod CIDR, given back when the pod is gone. I own the set of those in
+use. Neighbours: `worker`. Rule: an address that was just given back is the last to be given out again.
 """
 
 import ipaddress

@@ -1,9 +1,8 @@
 """Whether this node takes a pod: what upstream's kubelet checks once more after the scheduler.
 
 My job: node selector and node affinity, taints with NoExecute, resources, the number of pods (upstream
-lifecycle/predicate.go).
-Pure: the node and its admitted pods in, a rejection or None out. Neighbours: `worker` turns a rejection into phase
-Failed.
+lifecycle/predicate.go). Pure: the node and its admitted pods in, a rejection or None out. Neighbours: `worker` turns
+a rejection into phase Failed.
 """
 
 from collections.abc import Iterable, Mapping

@@ -2,8 +2,8 @@
 
 My job: start it, run its hooks and probes beside it, see it end, decide whether and when it starts again. I own the
 runtime's container while `run` is active; after `run` was cancelled it lives on until the worker calls `stop`.
-Neighbours:
-`starting` gets it running, `probes` and `hooks` act on it, `worker` orders the containers among each other.
+Neighbours: `starting` gets it running, `probes` and `hooks` act on it, `worker` orders the containers among each
+other.
 """
 
 import asyncio

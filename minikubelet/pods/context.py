@@ -1,7 +1,7 @@
 """What the containers of one pod share.
 
-My job: the pod as it is now, its place on the node, and the gathering of what an environment needs. Owned by the pod's
-worker, which alone changes it; `containers` and `starting` read it.
+My job: the pod as it is now, its place on the node, and the gathering of what an environment needs. Owned by the
+pod's worker, which alone changes it; `containers` and `starting` read it.
 """
 
 from collections import Counter

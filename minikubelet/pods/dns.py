@@ -1,7 +1,7 @@
 """A pod's name and its resolver.
 
-My job: host name, FQDN and the content of /etc/resolv.conf from a pod's spec (upstream network/dns). Pure. Neighbours:
-`launch` puts both into the container.
+My job: host name, FQDN and the content of /etc/resolv.conf from a pod's spec (upstream network/dns). Pure.
+Neighbours: `launch` puts both into the container.
 """
 
 from collections.abc import Sequence

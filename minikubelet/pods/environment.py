@@ -1,9 +1,8 @@
 """A container's environment, command and arguments.
 
 My job: literals, downward API, ConfigMap and Secret keys, envFrom, service variables, `$(VAR)` (upstream
-kubelet_pods.go).
-Pure: the objects it needs are named by `references` and handed in. Neighbours: `containers` calls me before each start.
-Raises ConfigError, whose text becomes the CreateContainerConfigError message.
+kubelet_pods.go). Pure: the objects it needs are named by `references` and handed in. Neighbours: `containers` calls
+me before each start. Raises ConfigError, whose text becomes the CreateContainerConfigError message.
 """
 
 import binascii

@@ -1,8 +1,8 @@
 """The gRPC health check, just enough HTTP/2 for one unary call.
 
 My job: the bytes of a `grpc.health.v1.Health/Check` request, and the verdict in the bytes that come back. Pure.
-Neighbours:
-`handlers` owns the connection. Header blocks of the answer are not decoded: the message in DATA says all a probe asks.
+Neighbours: `handlers` owns the connection. Header blocks of the answer are not decoded: the message in DATA says all
+a probe asks.
 """
 
 import enum

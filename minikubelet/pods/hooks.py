@@ -1,7 +1,7 @@
 """Lifecycle hooks: postStart and preStop.
 
-My job: run one hook and say why it failed, if it did (upstream lifecycle/handlers.go). Neighbours: `handlers` does it,
-`containers` decides what a failure means.
+My job: run one hook and say why it failed, if it did (upstream lifecycle/handlers.go). Neighbours: `handlers` does
+it, `containers` decides what a failure means.
 """
 
 from typing import Any

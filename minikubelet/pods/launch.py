@@ -1,7 +1,7 @@
 """What one start of one container is made of.
 
-My job: pod, image, environment and mounts in, the runtime's `ContainerSpec` out. Pure. Neighbours: `containers` gathers
-the parts and starts the result. Raises ConfigError for what upstream refuses at this point.
+My job: pod, image, environment and mounts in, the runtime's `ContainerSpec` out. Pure. Neighbours: `containers`
+gathers the parts and starts the result. Raises ConfigError for what upstream refuses at this point.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """This node's images, as pod workers ask for them.
 
-My job: the images' answer in the workers' shape. I own nothing. Neighbours: `minikubelet.images` decides what a
-name means.
+My job: the images' answer in the workers' shape. I own nothing. Neighbours: `minikubelet.images` decides what a name
+means.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
 """The life of a pod on a node, as a table.
 
-My job: which state follows on which event; every other move is a bug and raises. Pure. Neighbours: `worker` applies it.
+My job: which state follows on which event; every other move is a bug and raises. Pure. Neighbours: `worker` applies
+it.
 """
 
 import enum

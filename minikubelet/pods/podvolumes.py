@@ -1,7 +1,7 @@
 """A pod's volumes, fed with what the kubelet knows.
 
-My job: the sources of volumes: ConfigMaps and Secrets from `references`, tokens from `tokens`, fields from the pod.
-I own nothing. Neighbours: `minikubelet.volumes` writes the files.
+My job: the sources of volumes: ConfigMaps and Secrets from `references`, tokens from `tokens`, fields from the pod. I
+own nothing. Neighbours: `minikubelet.volumes` writes the files.
 """
 
 from collections.abc import Callable

@@ -1,9 +1,9 @@
 """Startup, liveness and readiness of one running container.
 
 My job: call the handlers on their schedule, count successes and failures, tell when a verdict changes (upstream
-prober/).
-I own the loops of one container run. Neighbours: `containers` starts me after each start and acts on verdicts.
-Rule: liveness and readiness begin only when startup has succeeded; a container without a probe has always passed it.
+prober/). I own the loops of one container run. Neighbours: `containers` starts me after each start and acts on
+verdicts. Rule: liveness and readiness begin only when startup has succeeded; a container without a probe has always
+passed it.
 """
 
 import asyncio

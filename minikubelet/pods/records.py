@@ -1,9 +1,8 @@
 """What is known of each container of a pod.
 
-My job: the states a container can be in and the record its worker keeps; a record turns into a `ContainerStatus`
-and back
-(after a restart of the kubelet the API server's copy is where restart counts come from). Pure. Neighbours: `containers`
-writes records, `status` reads them.
+My job: the states a container can be in and the record its worker keeps; a record turns into a `ContainerStatus` and
+back (after a restart of the kubelet the API server's copy is where restart counts come from). Pure. Neighbours:
+`containers` writes records, `status` reads them.
 """
 
 from dataclasses import dataclass, field

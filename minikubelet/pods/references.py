@@ -1,10 +1,9 @@
 """The ConfigMaps and Secrets this node's pods refer to: read when needed, watched while used.
 
-My job: `get` one object, and tell who uses it when it changed. I own one watch per object (the Node authorizer
-allows no
-wider one) for as long as at least one pod holds it. Neighbours: `containers` (environment), `volumes` through the
-worker.
-Rule: a read before the watch has caught up goes to the API server itself, so nobody sees an object older than the pod.
+My job: `get` one object, and tell who uses it when it changed. I own one watch per object (the Node authorizer allows
+no wider one) for as long as at least one pod holds it. Neighbours: `containers` (environment), `volumes` through the
+worker. Rule: a read before the watch has caught up goes to the API server itself, so nobody sees an object older than
+the pod.
 """
 
 import asyncio

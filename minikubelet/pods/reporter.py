@@ -1,9 +1,8 @@
 """One pod's status on its way to the API server.
 
-My job: send the newest status, and only what changed; at the end delete the pod for good. I own nothing but what
-was sent
-last. Neighbours: `worker` sets statuses, `statuspatch` makes the patch. Rule: while a patch is under way newer statuses
-replace each other; a patch carries the pod's uid, so that a namesake is never written to.
+My job: send the newest status, and only what changed; at the end delete the pod for good. I own nothing but what was
+sent last. Neighbours: `worker` sets statuses, `statuspatch` makes the patch. Rule: while a patch is under way newer
+statuses replace each other; a patch carries the pod's uid, so that a namesake is never written to.
 """
 
 import asyncio

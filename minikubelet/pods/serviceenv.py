@@ -1,7 +1,8 @@
 """The `*_SERVICE_HOST` / `*_PORT` variables containers find services by.
 
-My job: Services in, variables out (upstream `pkg/kubelet/envvars`). Pure. Neighbours: `environment` merges me under the
-container's own variables. `default/kubernetes` is always there, a namespace's own services if the pod wants links.
+My job: Services in, variables out (upstream `pkg/kubelet/envvars`). Pure. Neighbours: `environment` merges me under
+the container's own variables. `default/kubernetes` is always there, a namespace's own services if the pod wants
+links.
 """
 
 from collections.abc import Iterable

@@ -1,8 +1,7 @@
 """From a container's spec to a running process, or to the reason why there is none yet.
 
-My job: image, environment, mounts, then the runtime; each obstacle becomes a waiting state and an event in
-upstream's words
-and is tried again. I own the image back-off of one container. Neighbours: `containers` calls me for each start.
+My job: image, environment, mounts, then the runtime; each obstacle becomes a waiting state and an event in upstream's
+words and is tried again. I own the image back-off of one container. Neighbours: `containers` calls me for each start.
 """
 
 import asyncio

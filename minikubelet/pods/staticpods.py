@@ -1,9 +1,8 @@
 """Static pods: manifests in a folder, run without the API server, shown there as mirror pods.
 
 My job: read the folder, hand each pod to `workers`, keep its mirror at the API server (upstream config/file.go,
-pod/mirror
-client). I own the loop over the folder and the one over the mirrors. Rule: a file that cannot be read changes
-nothing that runs; a mirror that was deleted or does not match is made anew.
+pod/mirror client). I own the loop over the folder and the one over the mirrors. Rule: a file that cannot be read
+changes nothing that runs; a mirror that was deleted or does not match is made anew.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """A pod's status from what is known of its containers.
 
 My job: phase, conditions and container statuses (upstream kubelet_pods.go `getPhase`, status/generate.go). Pure:
-records and
-the previous status in, a status out. Neighbours: `worker` keeps the records, `statuswriter` sends what I make.
+records and the previous status in, a status out. Neighbours: `worker` keeps the records, `statuswriter` sends what I
+make.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,8 @@
 """The strategic merge patch that turns one pod status into another.
 
 My job: only what changed, with nulls for what is gone (a merge never removes by silence). Pure. Neighbours:
-`statuswriter`.
-Merge keys are those of core/v1 PodStatus: conditions by type, podIPs by ip; container statuses are replaced whole.
+`statuswriter`. Merge keys are those of core/v1 PodStatus: conditions by type, podIPs by ip; container statuses are
+replaced whole.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """What a container said last.
 
-My job: the termination message of a container that ended: its file, or under FallbackToLogsOnError the end of its log.
-Owns nothing. Limits are upstream's: 4096 bytes of the file, 2048 bytes or 80 lines of the log.
+My job: the termination message of a container that ended: its file, or under FallbackToLogsOnError the end of its
+log. Owns nothing. Limits are upstream's: 4096 bytes of the file, 2048 bytes or 80 lines of the log.
 """
 
 from pathlib import Path

@@ -1,8 +1,7 @@
 """Service account tokens for pods: asked for by TokenRequest, kept until they are 80 % old.
 
-My job: one token per (pod, service account, audience, lifetime). I own the cache. Neighbours: the volumes ask
-through the
-pod's worker. Rule: while a refresh fails, the old token serves until it expires (upstream pkg/kubelet/token).
+My job: one token per (pod, service account, audience, lifetime). I own the cache. Neighbours: the volumes ask through
+the pod's worker. Rule: while a refresh fails, the old token serves until it expires (upstream pkg/kubelet/token).
 """
 
 import random

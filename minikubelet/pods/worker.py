@@ -1,11 +1,9 @@
 """One pod on this node, from admission to oblivion.
 
-My job: the order of things: admit, address, volumes, sandbox, init containers, containers, and all of it backwards.
-I own
-the pod's sandbox, address, volumes and supervisors, and the tasks that run them. Neighbours: `workers` starts me
-and tells
-me what changed; `containers` knows each container; `reporter` tells the API server. Rule: whatever the API server says,
-containers end before the pod is forgotten, and nothing of the pod stays on the node after that.
+My job: the order of things: admit, address, volumes, sandbox, init containers, containers, and all of it backwards. I
+own the pod's sandbox, address, volumes and supervisors, and the tasks that run them. Neighbours: `workers` starts me
+and tells me what changed; `containers` knows each container; `reporter` tells the API server. Rule: whatever the API
+server says, containers end before the pod is forgotten, and nothing of the pod stays on the node after that.
 """
 
 import asyncio

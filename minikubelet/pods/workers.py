@@ -1,7 +1,7 @@
 """All pods of this node: who works on which.
 
-My job: one worker task per pod, told of every change; an index of them for the server. I own the tasks. Neighbours: the
-pod informer and `staticpods` feed me. Rule: a worker that fails takes no other with it; its pod is tried again.
+My job: one worker task per pod, told of every change; an index of them for the server. I own the tasks. Neighbours:
+the pod informer and `staticpods` feed me. Rule: a worker that fails takes no other with it; its pod is tried again.
 """
 
 import asyncio

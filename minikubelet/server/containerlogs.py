@@ -1,8 +1,8 @@
 """GET /containerLogs/{namespace}/{pod}/{container}.
 
 My job: which log file a request means, upstream's refusals, and the streamed answer. I own the answer while it lasts.
-Neighbours: `logs.reader` reads, the pod's worker knows the runs. Rule: once 200 is out, a failure becomes text in
-the body, as upstream has it.
+Neighbours: `logs.reader` reads, the pod's worker knows the runs. Rule: once 200 is out, a failure becomes text in the
+body, as upstream has it.
 """
 
 import contextlib

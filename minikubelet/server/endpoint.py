@@ -1,8 +1,8 @@
 """The kubelet's HTTPS endpoint as a whole.
 
 My job: one request: who is it, may it, what is it, answer it. I own the listeners. Neighbours: `authentication`,
-`authorization`, `routes`, and one module per kind of answer. Rule: nothing is looked at before the caller is known and
-allowed; on the read-only port nothing is served that could change anything.
+`authorization`, `routes`, and one module per kind of answer. Rule: nothing is looked at before the caller is known
+and allowed; on the read-only port nothing is served that could change anything.
 """
 
 import logging

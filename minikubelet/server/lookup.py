@@ -1,7 +1,7 @@
 """Path to pod to container, with upstream's words for what is missing.
 
-My job: one place for the look-ups of exec, attach, port-forward and run. Pure over the workers' index. Neighbours: the
-streaming handlers.
+My job: one place for the look-ups of exec, attach, port-forward and run. Pure over the workers' index. Neighbours:
+the streaming handlers.
 """
 
 from minikubelet.pods.containers import ContainerSupervisor

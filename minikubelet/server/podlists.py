@@ -1,6 +1,7 @@
 """/pods and /runningpods/.
 
-My job: what runs here, as PodLists: as it should be and is reported, and as the runtime sees it. Pure over the workers.
+My job: what runs here, as PodLists: as it should be and is reported, and as the runtime sees it. Pure over the
+workers.
 """
 
 from typing import Any

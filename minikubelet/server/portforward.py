@@ -1,7 +1,7 @@
 """/portForward/{namespace}/{pod}: TCP connections to a pod's ports.
 
-My job: find the pod, dial its port. I own nothing past the dial. Neighbours: `wire.portforward` speaks to the
-client and relays. Rule: the pod's own address first, then loopback, where a process that binds `localhost` listens.
+My job: find the pod, dial its port. I own nothing past the dial. Neighbours: `wire.portforward` speaks to the client
+and relays. Rule: the pod's own address first, then loopback, where a process that binds `localhost` listens.
 """
 
 from aiohttp import web

@@ -1,7 +1,7 @@
 """Which handler answers which path.
 
-My job: path and method to a `Match`, as go-restful decides it: unknown paths 404, known paths with another method 405.
-Pure. Neighbours: `endpoint` calls what is found.
+My job: path and method to a `Match`, as go-restful decides it: unknown paths 404, known paths with another method
+405. Pure. Neighbours: `endpoint` calls what is found.
 """
 
 import enum
