@@ -16,7 +16,8 @@ from typing import Any
 from certs import kubeconfig
 from certs.errors import CertsError
 from miniplane import __version__, launch
-from miniplane.errors import MiniplaneError
+from miniplane.control import is_running
+from miniplane.errors import MiniplaneError, StartError
 from miniplane.state import Options, StateDir, context_name
 
 
@@ -27,7 +28,12 @@ def up(state: StateDir, given: dict[str, Any], options: argparse.Namespace) -> i
         if not options.quiet:
             print(f" {time.monotonic() - begun:5.2f}s  {line}", file=sys.stderr, flush=True)
 
-    cluster = launch.up(state, given, report, options.timeout)
+    try:
+        cluster = launch.up(state, given, report, options.timeout)
+    except (StartError, KeyboardInterrupt):
+        if is_running(state):
+            print("the cluster goes on trying: `miniplane status`, `miniplane logs`, `miniplane down`", file=sys.stderr)
+        raise
     if options.json:
         print(json.dumps(_whereabouts(cluster)))
     elif not options.quiet:

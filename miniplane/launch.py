@@ -72,6 +72,10 @@ def up(state: StateDir, given: dict[str, Any], report: Report, ready_within: flo
 
     Harmless on a running one, if it has those settings. Raises MiniplaneError.
     """
+    if sys.platform != "linux":
+        raise OptionsError(
+            "`up` needs Linux: all of 127.0.0.0/8, /proc, and prctl; elsewhere use a Linux machine or WSL"
+        )
     recorded = state.read_record()
     options = with_given(recorded.options if recorded else Options(), given)
     with _one_start_at_a_time(state):
@@ -130,7 +134,8 @@ def _start(state: StateDir, options: Options, last: Place | None, report: Report
 
 def _make_state_dir(state: StateDir) -> None:
     try:
-        state.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state.logs.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise OptionsError(f"write {state.path}: {error.strerror}") from error
 

@@ -184,7 +184,7 @@ def test_a_hopeless_program_is_reported_with_its_last_words(tmp_path: Path) -> N
     try:
         done = miniplane("up", *where, "--config", str(tmp_path / "cluster.yaml"), "--secure-port", "0")
         assert done.returncode == 1 and "miniapiserver ends again and again" in done.stderr
-        assert "--no-such-flag" in done.stderr
+        assert "--no-such-flag" in done.stderr and "goes on trying" in done.stderr
     finally:
         miniplane("down", *where)
 
