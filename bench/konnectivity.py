@@ -125,9 +125,8 @@ def print_verdict(table: dict[str, Results]) -> None:
             continue
         ratio = statistics.median(table["ours"][figure]) / max(statistics.median(table["upstream"][figure]), 1e-9)
         kept = ratio >= bound if more_is_better else ratio <= bound
-        print(
-            f"  {figure:<24}{ratio:7.2f}   wanted {'>=' if more_is_better else '<='} {bound:g}: {'yes' if kept else 'NO'}"
-        )
+        wanted = f"{'>=' if more_is_better else '<='} {bound:g}"
+        print(f"  {figure:<24}{ratio:7.2f}   wanted {wanted}: {'yes' if kept else 'NO'}")
 
 
 def main() -> None:

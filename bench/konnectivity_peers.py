@@ -110,7 +110,8 @@ def konnectivity(name: str, folder: Path, targets: Targets, server_bin: str, age
     agent = [
         *agent_command(agent_bin), "--proxy-server-host=127.0.0.1", f"--proxy-server-port={port}",
         f"--ca-cert={folder}/ca.crt", f"--agent-cert={folder}/agent.crt", f"--agent-key={folder}/agent.key",
-        "--health-server-host=127.0.0.1", f"--health-server-port={port + 3}", f"--admin-server-port={port + 4}", "--v=0",
+        "--health-server-host=127.0.0.1", f"--health-server-port={port + 3}",
+        f"--admin-server-port={port + 4}", "--v=0",
     ]  # fmt: skip
     with (
         running(server, folder / f"{name}-server.log") as one,
@@ -148,12 +149,14 @@ def openssh(folder: Path, targets: Targets) -> Iterator[Way]:
     Path("/run/sshd").mkdir(exist_ok=True)
     local = {name: port + index for index, name in enumerate(targets.ports, 1)}
     server = [
-        sshd, "-D", "-e", "-f", "/dev/null", "-p", str(port), "-o", "ListenAddress=127.0.0.1", "-h", str(folder / "ssh-host"),
+        sshd, "-D", "-e", "-f", "/dev/null", "-p", str(port), "-o", "ListenAddress=127.0.0.1",
+        "-h", str(folder / "ssh-host"),
         "-o", f"AuthorizedKeysFile={folder / 'authorized'}", "-o", "StrictModes=no", "-o", "UsePAM=no",
         "-o", "PidFile=none", "-o", "PermitRootLogin=prohibit-password",
     ]  # fmt: skip
     client = [
-        "ssh", "-N", "-F", "/dev/null", "-p", str(port), "-i", str(folder / "ssh-user"), "-o", "StrictHostKeyChecking=no",
+        "ssh", "-N", "-F", "/dev/null", "-p", str(port), "-i", str(folder / "ssh-user"),
+        "-o", "StrictHostKeyChecking=no",
         "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "ExitOnForwardFailure=yes",
         *(part for name, at in local.items() for part in ("-L", f"127.0.0.1:{at}:127.0.0.1:{targets.ports[name]}")),
         f"{getpass.getuser()}@127.0.0.1",

@@ -72,7 +72,8 @@ async def plain_agent(
         server_hostname="127.0.0.1",
     )
     peer = Peer(link)
-    peer.call = link.open_call(peer, "/AgentService/Connect", metadata or {"agentid": ["real"], "agentidentifiers": [""]})
+    metadata = metadata or {"agentid": ["real"], "agentidentifiers": [""]}
+    peer.call = link.open_call(peer, "/AgentService/Connect", metadata)
     await until(lambda: peer.metadata is not None or peer.ended)
     try:
         yield peer

@@ -90,7 +90,8 @@ async def test_replaced_certificates_are_used_without_a_restart(
 def review(**status: Any) -> Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]:
     async def answer(body: dict[str, Any]) -> dict[str, Any]:
         assert body["spec"]["audiences"] == [AUDIENCE]
-        return {**body, "status": {"authenticated": True, "user": {"username": USER}, "audiences": [AUDIENCE], **status}}
+        good = {"authenticated": True, "user": {"username": USER}, "audiences": [AUDIENCE]}
+        return {**body, "status": good | status}
 
     return answer
 
@@ -163,12 +164,14 @@ async def test_a_review_that_cannot_be_asked_is_unavailable_not_allowed(
 async def test_the_agent_reads_its_token_anew_at_each_connect(certificates: Certificates, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("first\n")
-    async with plain_server(certificates) as server:
-        async with Agent(agent_config(certificates, server.port, service_account_token_path=str(token))):
-            first = await server.agent()
-            token.write_text("second\n")
-            first.link.close("again")
-            await until(lambda: len(server.calls) == 2)
+    async with (
+        plain_server(certificates) as server,
+        Agent(agent_config(certificates, server.port, service_account_token_path=str(token))),
+    ):
+        first = await server.agent()
+        token.write_text("second\n")
+        first.link.close("again")
+        await until(lambda: len(server.calls) == 2)
     assert [call.metadata["authorization"] for call in server.calls] == [["Bearer first"], ["Bearer second"]]
 
 
@@ -196,11 +199,13 @@ async def test_an_agent_finds_every_server_behind_one_address(certificates: Cert
 
 
 async def test_a_duplicate_link_is_not_kept(certificates: Certificates) -> None:
-    async with plain_server(certificates, PlainServer("only", server_count=2)) as server:
-        async with Agent(agent_config(certificates, server.port)) as agent:
-            await until(lambda: len(server.calls) >= 3)
-            assert set(agent.sync.links) == {"only"}
-            await until(lambda: sum(peer.ended is None for peer in server.agents) <= 2)
+    async with (
+        plain_server(certificates, PlainServer("only", server_count=2)) as server,
+        Agent(agent_config(certificates, server.port)) as agent,
+    ):
+        await until(lambda: len(server.calls) >= 3)
+        assert set(agent.sync.links) == {"only"}
+        await until(lambda: sum(peer.ended is None for peer in server.agents) <= 2)
 
 
 async def test_two_agents_share_the_work_of_one_server(certificates: Certificates, tmp_path: Path) -> None:
@@ -262,7 +267,8 @@ async def test_health_tells_ready_from_alive(certificates: Certificates, tmp_pat
             await until(lambda: len(server.backends))
             assert (await get(server.health_port, "/readyz"))[0] == 200
             await until(lambda: agent.sync.links)
-            assert await get(agent.health_port, "/readyz?verbose") == (200, "[+]server-connected ok\nready check passed\n")
+            status, body = await get(agent.health_port, "/readyz?verbose")
+            assert (status, body) == (200, "[+]server-connected ok\nready check passed\n")
         status, _ = await get(server.health_port, "/nowhere")
         assert status == 404
 

@@ -122,7 +122,7 @@ async def test_the_type_of_a_failed_dial_reaches_the_api_server(
     server, dialer = way
     async with Agent(agent_config(certificates, server)):
         await until(lambda: len(server.backends))
-        with pytest.raises(DialRefused, match="127.0.0.1:1 via konnectivity: .*connection refused"):
+        with pytest.raises(DialRefused, match=r"127\.0\.0\.1:1 via konnectivity: .*connection refused"):
             await dialer.dial("127.0.0.1", 1)
 
 

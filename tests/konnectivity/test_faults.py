@@ -101,16 +101,20 @@ async def test_agents_are_back_within_two_seconds_of_a_server_that_restarts(
 async def test_a_dial_in_progress_moves_to_another_agent_when_its_own_is_lost(
     certificates: Certificates, tmp_path: Path
 ) -> None:
-    async with Server(server_config(certificates, tmp_path)) as server, target(echo) as port:
-        async with plain_agent(certificates, server.agent_port) as silent:
-            dialling = asyncio.create_task(connect(server.config.uds_name, f"127.0.0.1:{port}"))
-            await silent.receive(DialRequest)
-            async with Agent(agent_config(certificates, server)):
-                await until(lambda: len(server.backends) == 2)
-                silent.link.close("lost")
-                client = await asyncio.wait_for(dialling, 3)
-                assert client.answer.startswith(b"HTTP/1.1 200 ")
-                await client.aclose()
+    async with (
+        Server(server_config(certificates, tmp_path)) as server,
+        target(echo) as port,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        silent = await stack.enter_async_context(plain_agent(certificates, server.agent_port))
+        dialling = asyncio.create_task(connect(server.config.uds_name, f"127.0.0.1:{port}"))
+        await silent.receive(DialRequest)
+        async with Agent(agent_config(certificates, server)):
+            await until(lambda: len(server.backends) == 2)
+            silent.link.close("lost")
+            client = await asyncio.wait_for(dialling, 3)
+            assert client.answer.startswith(b"HTTP/1.1 200 ")
+            await client.aclose()
 
 
 async def test_a_dial_nobody_answers_is_504_after_its_deadline(certificates: Certificates, tmp_path: Path) -> None:
@@ -131,7 +135,8 @@ async def test_a_front_that_hangs_up_while_dialling_cancels_the_dial(
 ) -> None:
     server = Server(server_config(certificates, tmp_path))
     async with server:
-        async with plain_agent(certificates, server.agent_port) as agent:
+        agent_link = plain_agent(certificates, server.agent_port)
+        async with agent_link as agent:
             _, writer = await asyncio.open_unix_connection(server.config.uds_name)
             writer.write(b"CONNECT 10.0.0.1:80 HTTP/1.1\r\n\r\n")
             await agent.receive(DialRequest)

@@ -154,7 +154,7 @@ async def test_one_that_stalls_stops_no_neighbour(plane: Plane, who: str) -> Non
         fresh.writer.write(b"x")
         assert await asyncio.wait_for(fresh.reader.readexactly(1), 2) == b"x"
         # What the stalled ones hold is bounded: credit in the tunnel, marks on the sockets.
-        legs = [*plane.agent.sync.links.values()][0].link.legs.values()  # type: ignore[union-attr]
+        legs = next(iter(plane.agent.sync.links.values())).link.legs.values()  # type: ignore[union-attr]
         assert all(leg.buffered + leg.peer.buffered < 2 << 20 for leg in legs)
         for client in (*stalled, neighbour, fresh):
             client.writer.transport.abort()
