@@ -2,7 +2,7 @@
 
 Ready means a pod's log line read through API server and kubelet. First starts have an empty state directory, later ones
 a used one. Memory is the sum of PSS over every process of the cluster, one second after ready. Kubernetes 1.36 with
-etcd on a machine like the one these bounds were set on: 4.7 s until the API alone is ready, 587 MB. Options: `--runs 7`.
+etcd on a machine like the one these bounds were set on: 4.7 s until the API alone is ready, 587 MB. Option: `--runs 7`.
 """
 
 import argparse
