@@ -14,6 +14,8 @@ from minikubelet.config import Config, parse
 from minikubelet.kubeletconfiguration import InvalidConfiguration
 from wire.kubeconfig import InvalidKubeconfig
 
+EXPECTED = (InvalidConfiguration, InvalidKubeconfig, CertsError, OSError)
+
 
 async def _serve(config: Config) -> None:
     from minikubelet.kubelet import serve
@@ -35,10 +37,25 @@ def main() -> int:
         import uvloop
 
         uvloop.run(_serve(config))
-    except (InvalidConfiguration, InvalidKubeconfig, CertsError, OSError) as error:
-        print(f"minikubelet: {error}", file=sys.stderr)
-        return 1
+    except EXPECTED as error:
+        return _say(error)
+    except BaseExceptionGroup as group:
+        # The parts run in task groups; what went wrong in one of them is still one line.
+        known, rest = group.split(EXPECTED)
+        if known is None or rest is not None:
+            raise
+        return _say(_first(known))
     return 0
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def _say(error: BaseException) -> int:
+    print(f"minikubelet: {error}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

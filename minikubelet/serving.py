@@ -11,16 +11,21 @@ from certs.authority import Authority
 from certs.layout import FilePair, Staging
 from certs.requests import new_csr, new_key
 from minikubelet.config import Config
+from minikubelet.kubeletconfiguration import InvalidConfiguration
 
 YEAR = 365 * 24 * 3600
 USAGES = ("digital signature", "key encipherment", "server auth")
 
 
 def serving_files(config: Config, now: datetime) -> FilePair:
-    """Raises CertsError when the certificate folder cannot be written."""
+    """Raises InvalidConfiguration, or CertsError when the certificate folder cannot be written."""
     kubelet = config.kubelet
     if kubelet.tls_cert_file:
-        return FilePair(Path(kubelet.tls_cert_file), Path(kubelet.tls_private_key_file))
+        given = FilePair(Path(kubelet.tls_cert_file), Path(kubelet.tls_private_key_file))
+        for flag, path in (("--tls-cert-file", given.cert), ("--tls-private-key-file", given.key)):
+            if not path.is_file():
+                raise InvalidConfiguration(f"{flag}: {path}: no such file")
+        return given
     pair = FilePair(config.cert_dir / "kubelet.crt", config.cert_dir / "kubelet.key")
     if not (pair.cert.exists() and pair.key.exists()):
         _write_self_signed(pair, config, now)
