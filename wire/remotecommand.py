@@ -206,6 +206,10 @@ async def _collect(session: SpdySession, expected: frozenset[str], streams: dict
 
 # WebSocket
 
+#: kubectl 1.29 to 1.33 reads messages before it has registered its channels, and drops them with a line on the user's
+#: terminal (fixed in 1.34). There is nothing to wait for but its start; our own answer comes faster than that.
+EARLY_GRACE = 0.015
+
 
 class WebSocketCommandSession(RemoteCommandSession):
     """exec or attach over WebSocket channels. `run` reads for as long as the session lives."""
@@ -332,6 +336,7 @@ async def accept_websocket_command(
         raise no_websocket_protocol()
     socket = await accept_websocket(request, chosen)
     command = WebSocketCommandSession(socket, wanted, WEBSOCKET_PROTOCOLS[chosen])
+    await asyncio.sleep(EARLY_GRACE)
     command.announce()
     reader = asyncio.create_task(command.run(), name="websocket channels")
     try:
