@@ -2,6 +2,7 @@
 
 `translate_command` ends a v5 WebSocket here and opens SPDY streams behind it; `translate_tunnel` unwraps SPDY from
 the WebSocket around it. Both are for nodes that do not declare ExtendWebSocketsToKubelet (KEP-4006).
+`mediate_command` stands between two SPDY peers, so that a kubelet's death is told.
 I own both connections. Rule: the client of a command always gets a Status; for a tunnel a refusal of the kubelet is
 passed on as it is, because the 101 is sent only after the kubelet's.
 """
@@ -23,7 +24,7 @@ from wire.protocol.spdy.session import Role
 from wire.protocol.status import session_error, session_success
 from wire.protocol.tunnel import inner_protocols, outer_protocol
 from wire.protocol.websocket import Reassembly
-from wire.remotecommand import RemoteCommandSession, accept_websocket_command
+from wire.remotecommand import RemoteCommandSession, accept_remotecommand, accept_websocket_command
 from wire.spdy_session import PING_INTERVAL, SpdySession, SpdyStream, spdy_session
 from wire.stream import Stream
 from wire.tunnel import Tunnel
@@ -85,6 +86,27 @@ async def translate_command(request: web.BaseRequest, wanted: Wanted, backend: B
     return TakenOver()
 
 
+async def mediate_command(request: web.BaseRequest, wanted: Wanted, backend: Backend) -> web.StreamResponse:
+    """Serve a SPDY client from a SPDY kubelet with a hand on the error stream.
+
+    A plain splice would do, but for one thing: a kubelet that dies takes the connection with it, and kubectl reads a
+    SPDY connection that just ends as exit code 0. The kubelet is asked before the client's 101, so that its refusals
+    reach the client as they are. Raises DialError, UpgradeRefused, WireError.
+    """
+    head, stream = await upgrade_to_spdy(backend, OFFERED)
+    try:
+        flags = {"stdin": wanted.stdin, "stdout": wanted.stdout, "stderr": wanted.stderr, "tty": wanted.tty}
+        async with accept_remotecommand(request, **flags) as session:
+            await session.finish(await _result_from(session, wanted, head, stream))
+    except HandshakeRefused as refused:
+        return refused.response
+    except ConnectionLost:
+        pass  # The client left; there is nobody to tell.
+    finally:
+        stream.close_soon()
+    return TakenOver()
+
+
 async def _command_result(session: RemoteCommandSession, wanted: Wanted, backend: Backend) -> JSON:
     """Run the whole session against the kubelet; the Status for the client."""
     try:
@@ -93,6 +115,10 @@ async def _command_result(session: RemoteCommandSession, wanted: Wanted, backend
         return _refused(refused)
     except WireError as error:
         return session_error(f'error sending request: Post "{backend.url}": {error}')
+    return await _result_from(session, wanted, head, stream)
+
+
+async def _result_from(session: RemoteCommandSession, wanted: Wanted, head: Head, stream: Stream) -> JSON:
     # Without a protocol header the kubelet speaks v1, which never had a name of its own.
     name = head.get("x-stream-protocol-version", "channel.k8s.io")
     protocol = SPDY_PROTOCOLS.get(name) or SpdyProtocol(name, has_resize=True, has_status=True)

@@ -10,10 +10,11 @@ from miniapiserver.endpoints.remotecommand import (
     backend_of,
     check_connect,
     kubelet_target,
+    passed_on,
     require_upgrade,
     takes_websockets,
 )
-from miniapiserver.endpoints.upgradeaware import refused_response, splice
+from miniapiserver.endpoints.upgradeaware import splice
 from miniapiserver.errors import PlainInternal
 from miniapiserver.location import host_of, port_forward_path
 from wire.errors import UpgradeRefused, WireError
@@ -41,8 +42,6 @@ async def _unwrapped(request: web.BaseRequest, backend: Backend) -> web.StreamRe
     try:
         return await translate_tunnel(request, backend)
     except UpgradeRefused as refused:
-        if refused.status < 400:
-            raise PlainInternal(f"invalid upgrade response: status code {refused.status}") from refused
-        return refused_response(refused)
+        return passed_on(refused)
     except (WireError, OSError) as error:
         raise PlainInternal(f"error dialing backend: {error}") from error

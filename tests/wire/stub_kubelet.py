@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import signal
 import struct
 import termios
 from collections.abc import AsyncIterator
@@ -98,7 +99,8 @@ async def command(request: web.BaseRequest, verb: str) -> web.StreamResponse:
 
 async def run(session: RemoteCommandSession, argv: list[str]) -> int:
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*argv, stdin=pipe, stdout=pipe, stderr=pipe, limit=1 << 20)
+    process = await asyncio.create_subprocess_exec(*argv, stdin=pipe, stdout=pipe, stderr=pipe, limit=1 << 20,
+                                                   start_new_session=True)  # fmt: skip
     assert process.stdin and process.stdout and process.stderr
 
     async def feed() -> None:
@@ -113,7 +115,12 @@ async def run(session: RemoteCommandSession, argv: list[str]) -> int:
         while data := await reader.read(1 << 16):
             await write(data)
 
-    feeder = asyncio.create_task(feed())
+    async def end_with_the_client() -> None:
+        await session.closed.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    feeder, watcher = asyncio.create_task(feed()), asyncio.create_task(end_with_the_client())
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(drain(process.stdout, session.write_stdout))
@@ -121,8 +128,9 @@ async def run(session: RemoteCommandSession, argv: list[str]) -> int:
         return await process.wait()
     finally:
         feeder.cancel()
+        watcher.cancel()
         with contextlib.suppress(ProcessLookupError):
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
         process._transport.close()  # type: ignore[attr-defined]
 

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from node_cluster import cluster, kubectl_flags
 from stub_kubelet import echo_server, handle
 from test_real_kubectl import SPDY_ONLY, WEBSOCKET, forwarding, kubectls, run
@@ -72,6 +73,31 @@ async def test_kubelet_that_dies_in_the_middle_is_no_success(
         code, _, err = await run([kubectl, *flags, "exec", "p", "--", "--crash"], transport)
         assert code == 1
         assert b"container is gone" in err
+
+
+@EACH
+@pytest.mark.parametrize(("transport", "features"), PATHS)
+async def test_connection_to_the_kubelet_that_breaks_is_no_success(
+    kubectl: str, transport: dict[str, str], features: tuple[str, ...], tmp_path: Path, certificates: Certificates
+) -> None:
+    """Left alone, kubectl takes a SPDY connection that just ends for exit code 0."""
+    connections = []
+
+    async def kubelet(request: web.BaseRequest) -> web.StreamResponse:
+        connections.append(request.transport)
+        return await handle(request)
+
+    async with cluster(certificates, kubelet, *features, tls=True) as made:
+        flags = kubectl_flags(made, certificates, tmp_path)
+        argv = [kubectl, *flags, "exec", "p", "--", "sh", "-c", "echo started; sleep 20"]
+        process = await asyncio.create_subprocess_exec(
+            *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env=os.environ | transport
+        )
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"started\n"
+        connections[-1].abort()
+        assert await process.stdout.read() == b""
+        assert await process.wait() == 1
 
 
 @NEWEST
