@@ -54,6 +54,10 @@ class NodeLayout:
         return FilePair(self.pki / "kubelet.crt", self.pki / "kubelet.key")
 
     @property
+    def kube_proxy(self) -> Path:
+        return self.directory / "kube-proxy.conf"
+
+    @property
     def konnectivity_agent(self) -> FilePair:
         return FilePair(self.pki / "konnectivity-agent.crt", self.pki / "konnectivity-agent.key")
 

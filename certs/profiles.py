@@ -180,6 +180,9 @@ def _node(layout: Layout, node: NodeAddress) -> list[Profile]:
                 Combined(files.client, files.kubeconfig), organizations=group),
         Profile(f"{node.name}/kubelet", Signer.CLUSTER, user, (Usage.SERVER,), Pair(files.serving),
                 organizations=group, dns=(node.name,), ips=(node.ip,)),
+        # kubeadm's kube-proxy is a pod with a service account; ours starts before there are pods.
+        Profile(f"{node.name}/kube-proxy.conf", Signer.CLUSTER, "system:kube-proxy", (Usage.CLIENT,),
+                InKubeconfig(files.kube_proxy)),
         Profile(f"{node.name}/konnectivity-agent", Signer.KONNECTIVITY, f"system:konnectivity-agent:{node.name}",
                 (Usage.CLIENT,), Pair(files.konnectivity_agent)),
     ]  # fmt: skip

@@ -20,6 +20,7 @@ from minikubelet.kubeletconfiguration import (
     load,
     with_flags,
 )
+from minikubelet.serviceproxy import settings as serviceproxy
 
 S = TypeVar("S", Authentication, Authorization)
 
@@ -38,6 +39,7 @@ class Config:
     node_labels: Mapping[str, str]
     kubelet: KubeletConfiguration
     connections_socket: Path | None = None
+    proxy: serviceproxy.ProxySettings = serviceproxy.NO_PROXY
     verbose: bool = False
 
     @property
@@ -73,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--rotate-certificates", type=_boolean, nargs="?", const=True)
     add("--max-pods", type=int)
     add("--connections-socket", type=Path, help="unix socket to serve the ledger of connections on")
+    serviceproxy.add_flags(parser)
     add("-v", "--verbose", action="store_true", help="also tell the details")
     return parser
 
@@ -99,9 +102,10 @@ def parse(argv: Sequence[str]) -> Config:
     flags = _parser().parse_args(argv)
     kubelet = _kubelet(flags)
     root_dir: Path = flags.root_dir.absolute()
+    node_ip = _address(flags.node_ip, kubelet.address)
     return Config(
         node_name=(flags.hostname_override or socket.gethostname()).lower(),
-        node_ip=_address(flags.node_ip, kubelet.address),
+        node_ip=node_ip,
         kubeconfig=flags.kubeconfig.absolute(),
         bootstrap_kubeconfig=flags.bootstrap_kubeconfig.absolute() if flags.bootstrap_kubeconfig else None,
         root_dir=root_dir,
@@ -110,6 +114,7 @@ def parse(argv: Sequence[str]) -> Config:
         node_labels=parse_labels(flags.node_labels),
         kubelet=kubelet,
         connections_socket=flags.connections_socket,
+        proxy=serviceproxy.settings(flags, root_dir, node_ip),
         verbose=flags.verbose,
     )
 

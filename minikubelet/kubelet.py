@@ -16,7 +16,7 @@ from certs.layout import FilePair
 from minikubelet.bootstrap import client_certificate, ensure_identity
 from minikubelet.clock import Clock
 from minikubelet.config import Config
-from minikubelet.events import NORMAL, EventRecorder, Involved
+from minikubelet.events import NORMAL, WARNING, EventRecorder, Involved
 from minikubelet.images.store import ImageStore
 from minikubelet.logline import kv
 from minikubelet.node import Node, NodeFacts
@@ -36,6 +36,10 @@ from minikubelet.server.authorization import Authorizer
 from minikubelet.server.endpoint import KubeletEndpoint, Served
 from minikubelet.server.figures import Figures
 from minikubelet.server.health import Health
+from minikubelet.serviceproxy.leadership import Member
+from minikubelet.serviceproxy.proxy import ServiceProxy
+from minikubelet.serviceproxy.proxy import Surroundings as ProxySurroundings
+from minikubelet.serviceproxy.reachable import APIServerAddress
 from minikubelet.serving import serving_files
 from minikubelet.version import USER_AGENT
 from wire.apiclient import Client, resource_path
@@ -106,7 +110,8 @@ class _Kubelet:
             volumes_of=lambda pod, pod_dir: volumes_of(pod, pod_dir, self.references, self.tokens,
                                                        lambda: self.node.allocatable),
             events=self.events, references=self.references, tokens=self.tokens,
-            addresses=PodAddresses(config.kubelet.pod_cidr, config.node_ip), services=self.services, node=self.node)
+            addresses=PodAddresses(config.kubelet.pod_cidr, config.node_ip), services=self.services, node=self.node,
+            api_address=self._api_address().environment)
 
     async def run(self) -> None:
         log.info("runtime.ready %s", kv(isolation=self.runtime.capabilities().words))
@@ -116,6 +121,7 @@ class _Kubelet:
             for name, work in (("node", self.node.run()), ("events", self.events.run()),
                                ("references", self.references.run()), ("workers", self.workers.run()),
                                ("services", self._once_registered(self.services)),
+                               ("service proxy", self._service_proxy().run()),
                                ("pods", self._once_registered(self.pods))):
                 tasks.create_task(work, name=name)
             if self.config.kubelet.rotate_certificates:
@@ -124,6 +130,19 @@ class _Kubelet:
                 tasks.create_task(self._static_pods().run(), name="static pods")
             self.events.record(Involved("Node", "", self.config.node_name, self.config.node_name), NORMAL, "Starting",
                                "Starting kubelet.")
+
+    def _service_proxy(self) -> ServiceProxy:
+        config = self.config
+        return ServiceProxy(config.proxy, ProxySurroundings(
+            Member(config.node_name, config.node_ip), self.client, self.services, lambda: self.node.current, self.clock,
+            config.kubelet.pod_cidr, self.ledger, self._report_unserved))
+
+    def _api_address(self) -> APIServerAddress:
+        return APIServerAddress(self.config.proxy.mode, lambda: self.client.access, self._report_unserved)
+
+    def _report_unserved(self, why: str) -> None:
+        name = self.config.node_name
+        self.events.record(Involved("Node", "", name, name), WARNING, "ServiceAddressRefused", why)
 
     async def _rotate(self) -> None:
         certificate = client_certificate(self.config, self.clock)

@@ -66,6 +66,7 @@ class PodContext:
                 raise ConfigError(f'{wanted.kind} "{wanted.name}": {error}') from error
         links = self.pod["spec"].get("enableServiceLinks") is not False
         services = service_environment(self.around.services.objects.values(), namespace, links=links)
+        services |= self.around.api_address(services)
         return build(container, self.with_addresses(), objects, services, self.around.node.allocatable)
 
 

@@ -83,3 +83,5 @@ class Surroundings:
     addresses: PodAddresses
     services: Informer
     node: NodeView
+    api_address: Callable[[dict[str, str]], dict[str, str]] = lambda services: {}
+    """What the environment says instead of the API server's virtual IP, where that cannot be served."""
