@@ -18,8 +18,11 @@ from certs.identity import ClientCAs
 from certs.jwt import TokenSigner, TokenVerifier
 from miniapiserver.admission.certificates import request_problem
 from miniapiserver.admission.chain import AdmissionChain
-from miniapiserver.admission.plugins import plugins
+from miniapiserver.admission.plugins import Ingredients, plugins
 from miniapiserver.admission.rbac import Escalation
+from miniapiserver.admission.webhookclient import WebhookClient
+from miniapiserver.admission.webhookrules import Matcher
+from miniapiserver.admission.webhooks import MUTATING, VALIDATING, Webhooks
 from miniapiserver.apiserver import APIServer
 from miniapiserver.audit import AuditLog, Policy
 from miniapiserver.authentication.bearertoken import BearerTokenAuthenticator
@@ -35,7 +38,7 @@ from miniapiserver.bootstrap import Bootstrap
 from miniapiserver.config import Config, node_ports
 from miniapiserver.endpoints.dispatch import Dispatch
 from miniapiserver.endpoints.health import Check, Health
-from miniapiserver.endpoints.nodestreams import NodeStreams
+from miniapiserver.endpoints.nodestreams import NodeStreams, egress_selector
 from miniapiserver.endpoints.pages import Pages
 from miniapiserver.endpoints.reviews import Reviews
 from miniapiserver.endpoints.subresources import Subresources
@@ -59,7 +62,8 @@ log = logging.getLogger("apiserver")
 #: Read without waiting by authentication, authorization and admission, so loaded before the first request.
 EARLY = ("namespaces", "serviceaccounts", "secrets", "pods", "nodes", "clusterroles.rbac.authorization.k8s.io",
          "clusterrolebindings.rbac.authorization.k8s.io", "roles.rbac.authorization.k8s.io",
-         "rolebindings.rbac.authorization.k8s.io", "priorityclasses.scheduling.k8s.io", "services")
+         "rolebindings.rbac.authorization.k8s.io", "priorityclasses.scheduling.k8s.io", "services", "endpoints",
+         "limitranges", "resourcequotas", "storageclasses.storage.k8s.io", MUTATING, VALIDATING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,11 @@ async def _assemble(config: Config, clock: Clock, table: TypeTable, registry: Re
                      else Policy()) if config.audit_log_path else None
     if audit is not None:
         stack.callback(audit.close)
-    checks = [*plugins(config, registry, authorizer), Escalation(escalation_check(authorizer, registry))]
+    caller = WebhookClient(registry, egress_selector(config))
+    stack.push_async_callback(caller.aclose)
+    has = Ingredients(registry, authorizer, Webhooks(registry, Matcher(registry, table), caller))
+    # Quotas come last among the plugins: what others refuse costs nothing.
+    checks = [Escalation(escalation_check(authorizer, registry)), *plugins(config, has)]
     server = APIServer(config, table, registry, AdmissionChain(checks), authorizer, bearer,
                        issuer, Health(), Metrics(), audit, clock)
     streams = await stack.enter_async_context(NodeStreams.build(server))

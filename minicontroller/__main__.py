@@ -29,6 +29,7 @@ from minicontroller.namespaces import Namespaces
 from minicontroller.nodelifecycle import NodeLifecycle
 from minicontroller.podgc import PodGC
 from minicontroller.replicasets import REPLICA_SETS, REPLICATION_CONTROLLERS, Replicas
+from minicontroller.resourcequota import ResourceQuotas
 from minicontroller.scheduler.scheduler import Scheduler
 from minicontroller.serviceaccounts import RootCA, ServiceAccounts
 from wire.apiclient import Client
@@ -80,7 +81,7 @@ def manager(config: Config, informers: Informers) -> list[Controller]:
         Namespaces(informers), ServiceAccounts(informers), Endpoints(informers), EndpointSlices(informers),
         Replicas(informers, REPLICA_SETS, clock), Replicas(informers, REPLICATION_CONTROLLERS, clock), Deployments(informers),
         DaemonSets(informers), Jobs(informers), NodeLifecycle(informers, config.node_grace), PodGC(informers),
-        Disruption(informers), Approver(informers), Cleaner(informers), GarbageCollector(informers)]
+        Disruption(informers), Approver(informers), Cleaner(informers), GarbageCollector(informers), ResourceQuotas(informers)]
     if config.root_ca is not None:
         found.append(RootCA(informers, clock, config.root_ca.read_text()))
     if config.signing_cert is not None and config.signing_key is not None:

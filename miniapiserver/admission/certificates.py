@@ -1,7 +1,8 @@
 """Who may approve and sign which certificate requests, and what nobody may ask for.
 
 My job: CertificateApproval, CertificateSigning, CertificateSubjectRestriction (`plugin/pkg/admission/certificates`):
-approving and signing need the verb `approve` or `sign` on the signer, and a client certificate for system:masters is refused.
+approving and signing need the verb `approve` or `sign` on the signer, and a client certificate for system:masters is
+refused.
 """
 
 import base64

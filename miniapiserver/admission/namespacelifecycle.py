@@ -32,4 +32,5 @@ class NamespaceLifecycle(Plugin):
             cause = {"reason": "NamespaceTerminating", "message": f"namespace {namespace} is being terminated",
                      "field": "metadata.namespace"}
             raise Forbidden.resource(row.plural, row.group, attributes.name,
-                                     f"unable to create new content in namespace {namespace} because it is being terminated", causes=[cause])
+                                     f"unable to create new content in namespace {namespace} because it is being "
+                                     "terminated", causes=[cause])

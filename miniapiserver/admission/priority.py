@@ -51,5 +51,5 @@ class Priority(Plugin):
 
 
 def _conflict(attributes: Attributes, given: str, computed: int | str) -> Forbidden:
-    return Forbidden.resource("pods", "", attributes.name, f"{given} must not be provided in pod spec; priority admission "
-                              f"controller computed {computed} from the given PriorityClass name")
+    return Forbidden.resource("pods", "", attributes.name, f"{given} must not be provided in pod spec; priority "
+                              f"admission controller computed {computed} from the given PriorityClass name")

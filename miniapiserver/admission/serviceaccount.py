@@ -121,5 +121,6 @@ def _check_secrets(attributes: Attributes, spec: JSON, account: JSON) -> None:
         name = (volume.get("secret") or {}).get("secretName")
         if name and name not in allowed:
             who = account["metadata"]["name"]
-            raise Forbidden.resource("pods", "", attributes.name, f'volume with secret.secretName="{name}" is not allowed '
-                                     f"because service account {who} does not reference that secret")
+            raise Forbidden.resource("pods", "", attributes.name,
+                                     f'volume with secret.secretName="{name}" is not allowed because '
+                                     f" service account {who} does not reference that secret")

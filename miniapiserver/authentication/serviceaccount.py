@@ -1,7 +1,8 @@
 """Service account tokens: signed here, checked here.
 
 My job: claims of a TokenRequest, and a JWT → UserInfo with the live objects it is bound to (upstream
-`pkg/serviceaccount` claims.go, legacy.go). `certs.jwt` knows signatures, `registry` the objects; I know what the claims mean.
+`pkg/serviceaccount` claims.go, legacy.go). `certs.jwt` knows signatures, `registry` the objects; I
+know what the claims mean.
 """
 
 from collections.abc import Callable, Mapping

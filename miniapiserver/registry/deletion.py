@@ -1,7 +1,7 @@
 """How an object goes (apiserver `registry/rest/delete.go`, `store.go Delete`).
 
-My job: preconditions, grace, finalizers and propagation; mark the object or remove it. Controllers and the kubelet finish what I
-only mark. `endpoints.crud` calls me.
+My job: preconditions, grace, finalizers and propagation; mark the object or remove it. Controllers and the kubelet
+finish what I only mark. `endpoints.crud` calls me.
 """
 
 import enum
@@ -42,8 +42,9 @@ async def delete(store: Store, namespace: str, name: str, options: DeleteOptions
         current = store.get(namespace, name)
         obj = store.parse(current.data)
         _check_preconditions(store, obj, options)
-        await call.admission.validate(call.attributes(Operation.DELETE, store.row, None, obj, namespace=namespace,
-                                                      name=name))
+        attributes = call.attributes(Operation.DELETE, store.row, None, obj, namespace=namespace, name=name)
+        await call.admission.admit(attributes)
+        await call.admission.validate(attributes)
         try:
             return await _step(store, current, obj, options, call, allocator)
         except StaleWrite:
