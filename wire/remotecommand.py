@@ -336,10 +336,10 @@ async def accept_websocket_command(
         raise no_websocket_protocol()
     socket = await accept_websocket(request, chosen)
     command = WebSocketCommandSession(socket, wanted, WEBSOCKET_PROTOCOLS[chosen])
-    await asyncio.sleep(EARLY_GRACE)
-    command.announce()
     reader = asyncio.create_task(command.run(), name="websocket channels")
     try:
+        await asyncio.sleep(EARLY_GRACE)
+        command.announce()
         async with _always_finished(command):
             yield command
         # Our Close is out; the reader goes on until the peer's, so that nothing unread resets the connection.
