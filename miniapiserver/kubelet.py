@@ -8,6 +8,7 @@ ledger says which it was.
 
 import asyncio
 import ipaddress
+import logging
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from miniapiserver.egress.interface import EgressType
 from miniapiserver.egress.selector import EgressSelector
 from miniapiserver.errors import PlainInternal
 from wire.connections import Ledger
-from wire.errors import DialError, DialTimeout, PeerProtocolError
+from wire.errors import DialError, DialTimeout, PeerProtocolError, TLSVerificationError
 from wire.httpclient import HTTPClient
 from wire.net import DIAL_TIMEOUT, join_host_port
 from wire.protocol.x509 import read_certificate
@@ -27,6 +28,8 @@ from wire.stream import Stream, open_stream
 from wire.tls import ClientTLS, client_context
 
 JSON = dict[str, Any]
+
+log = logging.getLogger("apiserver.nodes")
 
 KUBELET_PORT = 10250
 #: kube-apiserver's default order; kubeadm passes InternalIP,ExternalIP,Hostname.
@@ -120,6 +123,10 @@ class NodePath:
             name = target.host if context is not None else None
             stream = await open_stream(sock, ssl=context, server_hostname=name, address=address, via=dialer.name)
         except (DialError, OSError) as error:
+            if isinstance(error, TLSVerificationError):
+                log.warning('tls.refused address=%s via=%s reason="%s"', address, dialer.name, error.reason)
+                entry.refused(error.peer_certificate)
+                entry.credentials = "none"  # the refusal comes before the certificate would have been shown
             entry.close(error)
             raise
         except BaseException:

@@ -74,6 +74,10 @@ class Connection:
         was_verified = ssl_object.context.verify_mode is not ssl.CERT_NONE and self._der is not None
         self.verified = (ca or "system") if was_verified else None
 
+    def refused(self, certificate: bytes | None) -> None:
+        """The handshake failed over this certificate (DER). Nothing was said to the peer beyond the hello."""
+        self._der = certificate
+
     def close(self, error: BaseException | str | None = None) -> None:
         """The connection has ended. Idempotent."""
         if self.ended is None:

@@ -60,13 +60,29 @@ class NoTunnel(DialError):
 
 
 class TLSVerificationError(DialError):
-    """The peer's certificate was not accepted, or the TLS handshake failed."""
+    """The peer's certificate was not accepted, or the TLS handshake failed.
+
+    `peer_certificate` is the DER of the refused one, where there was one.
+    """
+
+    peer_certificate: bytes | None = None
 
     def __str__(self) -> str:
         # Go prints handshake errors bare: "tls: failed to verify certificate: x509: ...".
         if self.via == "direct":
             return self.reason
         return super().__str__()
+
+
+class RefusedCertificate(ssl.SSLCertVerificationError):
+    """OpenSSL's refusal with the certificate it was about, and the reason in upstream's words. See `verification`."""
+
+    def __init__(self, refusal: ssl.SSLCertVerificationError, certificate: bytes, why: str) -> None:
+        super().__init__(*refusal.args)
+        self.verify_code = refusal.verify_code
+        self.verify_message = refusal.verify_message
+        self.certificate = certificate
+        self.why = why
 
 
 class PeerProtocolError(WireError):
@@ -95,6 +111,10 @@ def dial_error(address: str, via: str, error: BaseException) -> DialError:
     match error:
         case DialError():
             return error
+        case RefusedCertificate():
+            refused = TLSVerificationError(address, via, tls_reason(address, error))
+            refused.peer_certificate = error.certificate
+            return refused
         case ssl.SSLError() | ssl.CertificateError():
             return TLSVerificationError(address, via, tls_reason(address, error))
         case TimeoutError():
@@ -123,18 +143,19 @@ _VERIFY_REASONS = {
     21: "x509: certificate signed by unknown authority",
     26: "x509: certificate specifies an incompatible key usage",
 }
-_HOSTNAME_MISMATCH = 62
-_IP_MISMATCH = 64
+
+
+def verify_reason(code: int, message: str) -> str:
+    """OpenSSL's finding without a look at the certificate."""
+    return _VERIFY_REASONS.get(code, f"x509: {message}")
 
 
 def tls_reason(address: str, error: BaseException) -> str:
     """Why a handshake failed, in upstream's words where they exist."""
+    if isinstance(error, RefusedCertificate):
+        return f"tls: failed to verify certificate: {error.why}"
     if isinstance(error, ssl.SSLCertVerificationError):
-        if error.verify_code in (_HOSTNAME_MISMATCH, _IP_MISMATCH):
-            host = address.rpartition(":")[0].strip("[]")
-            return f"tls: failed to verify certificate: x509: certificate is not valid for {host}"
-        why = _VERIFY_REASONS.get(error.verify_code, f"x509: {error.verify_message}")
-        return f"tls: failed to verify certificate: {why}"
+        return f"tls: failed to verify certificate: {verify_reason(error.verify_code, error.verify_message)}"
     if isinstance(error, ssl.SSLError) and error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST"):
         return "tls: first record does not look like a TLS handshake"
     if isinstance(error, ssl.SSLError) and error.reason:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
+from wire.verification import DescribingSSLObject
+
 Path = str | PathLike[str]
 Stamp = tuple[tuple[int, int, int], ...]
 
@@ -79,6 +81,7 @@ def client_context(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
+    context.sslobject_class = DescribingSSLObject
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
