@@ -1,7 +1,7 @@
 """`python -m bench.api`: requests per CPU second of the API server with its storage, and watch fan-out.
 
-The load comes over keep-alive TLS connections from this process; only the API server's CPU time counts, so that neither this client nor a
-busy neighbour decides the figure.
+The load comes over keep-alive TLS connections from this process; only the API server's CPU time counts, so that
+neither this client nor a busy neighbour decides the figure.
 """
 
 import asyncio
@@ -12,8 +12,8 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from bench.cluster import Measured, cpu_seconds, running
-from miniplane.apiclient import tls_context
 from certs import kubeconfig
+from miniplane.apiclient import tls_context
 
 CONNECTIONS = 8
 READS, WRITES, WATCHERS, CHANGES = 8000, 4000, 1000, 20
@@ -70,16 +70,21 @@ class Load:
             reader, writer = await self.connect()
             for number in range(CHANGES):
                 body = _config_map("fan", number)
-                head = _post("/api/v1/namespaces/default/configmaps", body) if number == 0 else _put(
-                    "/api/v1/namespaces/default/configmaps/fan", body)
+                head = (
+                    _post("/api/v1/namespaces/default/configmaps", body)
+                    if number == 0
+                    else _put("/api/v1/namespaces/default/configmaps/fan", body)
+                )
                 writer.write(head)
                 await _answer(reader)
             await asyncio.gather(*tasks)
             writer.close()
         used, elapsed = cpu_seconds(self.pid) - before, time.perf_counter() - started
         total = WATCHERS * CHANGES
-        print(f"watch fan-out: {CHANGES} changes to {WATCHERS} watchers in {elapsed:.2f} s, "
-              f"{total / used:,.0f} events per CPU second")
+        print(
+            f"watch fan-out: {CHANGES} changes to {WATCHERS} watchers in {elapsed:.2f} s, "
+            f"{total / used:,.0f} events per CPU second"
+        )
 
 
 async def _answer(reader: asyncio.StreamReader) -> bytes:
@@ -96,7 +101,8 @@ def _get(path: str) -> bytes:
 
 
 def _with_body(method: str, path: str, body: bytes) -> bytes:
-    return f"{method} {path} HTTP/1.1\r\n{HEAD}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    more = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    return f"{method} {path} HTTP/1.1\r\n{HEAD}{more}".encode() + body
 
 
 def _post(path: str, body: bytes) -> bytes:
@@ -108,16 +114,26 @@ def _put(path: str, body: bytes) -> bytes:
 
 
 def _config_map(name: str, number: int) -> bytes:
-    return json.dumps({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": name, "labels": {"bench": "yes"}},
-                       "data": {"number": str(number), "filler": "x" * 100}}).encode()
+    return json.dumps(
+        {
+            "kind": "ConfigMap",
+            "apiVersion": "v1",
+            "metadata": {"name": name, "labels": {"bench": "yes"}},
+            "data": {"number": str(number), "filler": "x" * 100},
+        }
+    ).encode()
 
 
 async def _measure(measured: Measured) -> None:
     load = Load(measured)
     await load.many("GET", READS, lambda number: _get("/api/v1/namespaces/default"), 2000)
     await load.many("LIST of few objects", READS, lambda number: _get("/api/v1/namespaces"), 2000)
-    await load.many("CREATE", WRITES, lambda number: _post("/api/v1/namespaces/default/configmaps",
-                                                           _config_map(f"bench-{number}", number)), 800)
+    await load.many(
+        "CREATE",
+        WRITES,
+        lambda number: _post("/api/v1/namespaces/default/configmaps", _config_map(f"bench-{number}", number)),
+        800,
+    )
     await load.fan_out()
 
 

@@ -44,8 +44,9 @@ def running(nodes: int = 1) -> Iterator[Measured]:
         state = StateDir.of(Path(folder) / "state")
         started = time.perf_counter()
         try:
-            yield Measured(up(state, {"secure_port": 0, "nodes": nodes}, report=lambda line: None),
-                           time.perf_counter() - started)
+            yield Measured(
+                up(state, {"secure_port": 0, "nodes": nodes}, report=lambda line: None), time.perf_counter() - started
+            )
         finally:
             down(state)
 

@@ -1,4 +1,5 @@
-"""`python -m bench.streams`: what a real kubectl gets through API server and kubelet: port-forward and logs of a gigabyte, and exec round trips."""
+"""`python -m bench.streams`: what a real kubectl gets through API server and kubelet: port-forward and logs of a
+gigabyte, and exec round trips."""
 
 import re
 import shutil
@@ -13,9 +14,13 @@ from bench.cluster import Measured, cpu_seconds, running
 GIBIBYTE = 1 << 30
 EXECS = 20
 #: A pod that sends a gibibyte to whoever connects.
-SENDER = ("import socket,sys\ns=socket.create_server(('0.0.0.0',9099))\nb=bytes(1<<20)\n"
-          "while True:\n c,_=s.accept()\n try:\n  [c.sendall(b) for _ in range(1024)]\n except OSError: pass\n c.close()\n")
-LOGGER = "yes 'a line of a log that is as long as lines of logs are, more or less, give or take a few' | head -c 1073741824"
+SENDER = (
+    "import socket,sys\ns=socket.create_server(('0.0.0.0',9099))\nb=bytes(1<<20)\n"
+    "while True:\n c,_=s.accept()\n try:\n  [c.sendall(b) for _ in range(1024)]\n except OSError: pass\n c.close()\n"
+)
+LOGGER = (
+    "yes 'a line of a log that is as long as lines of logs are, more or less, give or take a few' | head -c 1073741824"
+)
 
 
 class Bench:
@@ -39,7 +44,9 @@ class Bench:
     def port_forward(self) -> None:
         self.start("sender", sys.executable, "-c", SENDER)
         self.ready("sender")
-        with subprocess.Popen([*self.base, "port-forward", "pod/sender", ":9099"], stdout=subprocess.PIPE, text=True) as child:
+        with subprocess.Popen(
+            [*self.base, "port-forward", "pod/sender", ":9099"], stdout=subprocess.PIPE, text=True
+        ) as child:
             assert child.stdout is not None
             found = re.search(r"127\.0\.0\.1:(\d+)", child.stdout.readline())
             assert found is not None
@@ -62,7 +69,9 @@ class Bench:
 
     def _report(self, what: str, size: int, started: float, cpu: float, budget: str) -> None:
         elapsed, used = time.perf_counter() - started, self.cpu() - cpu
-        print(f"{what}: {size / elapsed / 1e6:.0f} MB/s, {used / (size / GIBIBYTE):.1f} CPU s per GiB of ours   ({budget})")
+        print(
+            f"{what}: {size / elapsed / 1e6:.0f} MB/s, {used / (size / GIBIBYTE):.1f} CPU s per GiB of ours  ({budget})"
+        )
 
     def execs(self) -> None:
         self.start("target", "sleep", "3600")
@@ -77,8 +86,10 @@ class Bench:
             started = time.perf_counter()
             self.run("version", "--client")
             alone.append(time.perf_counter() - started)
-        print(f"kubectl exec true: median {statistics.median(spent):.3f} s, of which kubectl alone "
-              f"{statistics.median(alone):.3f} s   (budget 0.19 s)")
+        print(
+            f"kubectl exec true: median {statistics.median(spent):.3f} s, of which kubectl alone "
+            f"{statistics.median(alone):.3f} s   (budget 0.19 s)"
+        )
 
 
 def main() -> None:

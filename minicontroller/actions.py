@@ -1,7 +1,7 @@
 """What a controller decided to have done.
 
-My job: writes as values, and the one function that carries them out. Controllers return actions and never talk to the API server themselves,
-so that every decision can be tested without one.
+My job: writes as values, and the one function that carries them out. Controllers return actions and never talk to the
+API server themselves, so that every decision can be tested without one.
 """
 
 import contextlib
@@ -77,8 +77,12 @@ async def carry_out(client: Client, action: Create | Update | Patch | Delete) ->
         case Patch():
             return await client.patch(action.path, action.body, action.content_type, **action.params)
         case Delete():
-            options: JSON = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": action.uid},
-                             "propagationPolicy": action.propagation}
+            options: JSON = {
+                "kind": "DeleteOptions",
+                "apiVersion": "v1",
+                "preconditions": {"uid": action.uid},
+                "propagationPolicy": action.propagation,
+            }
             if action.grace is not None:
                 options["gracePeriodSeconds"] = action.grace
             with contextlib.suppress(NotFound, Conflict):  # gone, or another object of that name

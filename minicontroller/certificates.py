@@ -1,8 +1,8 @@
 """Certificate requests: which are approved without a human, and what a signer signs.
 
-My job: approve kubelets' client certificates when the requester may have one, sign what is approved and within its signer's rules, delete old requests
-(`pkg/controller/certificates/{approver,signer,cleaner}`); and, beyond upstream, approve a kubelet's serving certificate when every name in it is the
-node's own. `certs` builds the certificate.
+My job: approve kubelets' client certificates when the requester may have one, sign what is approved and within its
+signer's rules, delete old requests (`pkg/controller/certificates/{approver,signer,cleaner}`); and, beyond upstream,
+approve a kubelet's serving certificate when every name in it is the node's own. `certs` builds the certificate.
 """
 
 import base64
@@ -50,7 +50,8 @@ class Usages:
 RULES: dict[str, Usages] = {
     KUBELET_CLIENT: Usages(frozenset({"digital signature", "client auth"}), frozenset({"key encipherment"})),
     KUBELET_SERVING: Usages(frozenset({"digital signature", "server auth"}), frozenset({"key encipherment"})),
-    CLIENT: Usages(frozenset({"client auth"}), frozenset({"digital signature", "key encipherment"}))}
+    CLIENT: Usages(frozenset({"client auth"}), frozenset({"digital signature", "key encipherment"})),
+}
 
 
 def request_of(csr: JSON) -> CertificateRequest:
@@ -116,7 +117,8 @@ class Approver(Controller):
         if message:
             await self.informers.client.update(
                 resource_path("certificates.k8s.io", "v1", "certificatesigningrequests", None, key[1], "approval"),
-                approved(csr, message, self.clock()))
+                approved(csr, message, self.clock()),
+            )
 
     async def _reason(self, csr: JSON, request: CertificateRequest) -> str:
         """Why it may be approved; "" when nobody but a human can tell."""
@@ -137,13 +139,26 @@ class Approver(Controller):
         return ""
 
     async def _may(self, spec: JSON, subresource: str) -> bool:
-        review = {"kind": "SubjectAccessReview", "apiVersion": "authorization.k8s.io/v1", "spec": {
-            "user": spec.get("username", ""), "groups": spec.get("groups") or [], "uid": spec.get("uid", ""),
-            "extra": spec.get("extra") or {}, "resourceAttributes": {
-                "group": "certificates.k8s.io", "resource": "certificatesigningrequests", "verb": "create",
-                "version": "*", "subresource": subresource}}}
+        review = {
+            "kind": "SubjectAccessReview",
+            "apiVersion": "authorization.k8s.io/v1",
+            "spec": {
+                "user": spec.get("username", ""),
+                "groups": spec.get("groups") or [],
+                "uid": spec.get("uid", ""),
+                "extra": spec.get("extra") or {},
+                "resourceAttributes": {
+                    "group": "certificates.k8s.io",
+                    "resource": "certificatesigningrequests",
+                    "verb": "create",
+                    "version": "*",
+                    "subresource": subresource,
+                },
+            },
+        }
         answer = await self.informers.client.create(
-            resource_path("authorization.k8s.io", "v1", "subjectaccessreviews"), review)
+            resource_path("authorization.k8s.io", "v1", "subjectaccessreviews"), review
+        )
         return bool((answer.get("status") or {}).get("allowed"))
 
 
@@ -151,13 +166,21 @@ def serves_itself(csr: JSON, request: CertificateRequest, node: JSON) -> bool:
     """The node asks for its own name, and for nothing but its own addresses."""
     spec = csr["spec"]
     own = {item["address"] for item in (node.get("status") or {}).get("addresses") or []} | {node["metadata"]["name"]}
-    return (spec.get("username") == request.common_name and NODES_GROUP in (spec.get("groups") or [])
-            and set(request.dns) | set(request.ips) <= own)
+    return (
+        spec.get("username") == request.common_name
+        and NODES_GROUP in (spec.get("groups") or [])
+        and set(request.dns) | set(request.ips) <= own
+    )
 
 
 def approved(csr: JSON, message: str, now: float) -> JSON:
-    condition = {"type": "Approved", "status": "True", "reason": "AutoApproved", "message": message,
-                 "lastUpdateTime": timestamp(now)}
+    condition = {
+        "type": "Approved",
+        "status": "True",
+        "reason": "AutoApproved",
+        "message": message,
+        "lastUpdateTime": timestamp(now),
+    }
     status = csr.get("status") or {}
     return csr | {"status": status | {"conditions": [*(status.get("conditions") or []), condition]}}
 
@@ -167,8 +190,14 @@ class Signer(Controller):
 
     name = "csrsigning"
 
-    def __init__(self, informers: Informers, authority: Authority, clock: Callable[[], float] = time.time,
-                 longest: float = SIGNING_SECONDS, shortest: float = SHORTEST_SECONDS) -> None:
+    def __init__(
+        self,
+        informers: Informers,
+        authority: Authority,
+        clock: Callable[[], float] = time.time,
+        longest: float = SIGNING_SECONDS,
+        shortest: float = SHORTEST_SECONDS,
+    ) -> None:
         self.authority, self.longest, self.shortest = authority, longest, shortest
         super().__init__(informers, clock)
 
@@ -180,7 +209,12 @@ class Signer(Controller):
         if csr is None or csr["spec"].get("signerName") not in SIGNERS:
             return
         status = csr.get("status") or {}
-        if status.get("certificate") or not is_true(csr, "Approved") or is_true(csr, "Failed") or is_true(csr, "Denied"):
+        if (
+            status.get("certificate")
+            or not is_true(csr, "Approved")
+            or is_true(csr, "Failed")
+            or is_true(csr, "Denied")
+        ):
             return
         path = resource_path("certificates.k8s.io", "v1", "certificatesigningrequests", None, key[1], "status")
         yield Update(path, csr | {"status": status | self._outcome(csr)})
@@ -192,13 +226,22 @@ class Signer(Controller):
             problem = problem_with(spec["signerName"], request_of(csr), spec.get("usages") or [])
             if not problem:
                 lifetime = min(max(float(spec.get("expirationSeconds") or self.longest), self.shortest), self.longest)
-                pem = self.authority.sign(base64.b64decode(spec["request"]), spec.get("usages") or [], lifetime,
-                                          datetime.datetime.fromtimestamp(now, datetime.UTC))
+                pem = self.authority.sign(
+                    base64.b64decode(spec["request"]),
+                    spec.get("usages") or [],
+                    lifetime,
+                    datetime.datetime.fromtimestamp(now, datetime.UTC),
+                )
                 return {"certificate": base64.b64encode(pem).decode()}
         except (InvalidCSR, ValueError) as error:
             problem = str(error)
-        failed = {"type": "Failed", "status": "True", "reason": "SignerValidationFailure", "message": problem,
-                  "lastUpdateTime": timestamp(now)}
+        failed = {
+            "type": "Failed",
+            "status": "True",
+            "reason": "SignerValidationFailure",
+            "message": problem,
+            "lastUpdateTime": timestamp(now),
+        }
         return {"conditions": [*((csr.get("status") or {}).get("conditions") or []), failed]}
 
 
@@ -219,5 +262,7 @@ class Cleaner(Controller):
         if left > 0:
             yield After(min(left, LOOK_EVERY))
         else:
-            yield Delete(resource_path("certificates.k8s.io", "v1", "certificatesigningrequests", None, key[1]),
-                         csr["metadata"]["uid"])
+            yield Delete(
+                resource_path("certificates.k8s.io", "v1", "certificatesigningrequests", None, key[1]),
+                csr["metadata"]["uid"],
+            )

@@ -1,7 +1,7 @@
 """A controller: keys in, decisions out, again until nothing is left to do.
 
-My job: the queue of keys that need a look (each at most once, with back-off after failures), and the loop that asks a controller for its
-decision and carries it out. Controllers are pure between `watch` and `plan`.
+My job: the queue of keys that need a look (each at most once, with back-off after failures), and the loop that asks a
+controller for its decision and carries it out. Controllers are pure between `watch` and `plan`.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """DaemonSets: one pod on every node that fits.
 
-My job: for each node whether it should run the pod, create and delete accordingly, replace outdated pods, report (`pkg/controller/daemon`).
-Pods are bound by node affinity on metadata.name, so the scheduler still has the last word.
+My job: for each node whether it should run the pod, create and delete accordingly, replace outdated pods, report
+(`pkg/controller/daemon`). Pods are bound by node affinity on metadata.name, so the scheduler still has the last word.
 """
 
 import hashlib
@@ -23,8 +23,14 @@ JSON = dict[str, Any]
 
 HASH_LABEL = "controller-revision-hash"
 #: What daemons tolerate without being asked (`util.AddOrUpdateDaemonPodTolerations`).
-TOLERATED = (("not-ready", "NoExecute"), ("unreachable", "NoExecute"), ("disk-pressure", "NoSchedule"),
-             ("memory-pressure", "NoSchedule"), ("pid-pressure", "NoSchedule"), ("unschedulable", "NoSchedule"))
+TOLERATED = (
+    ("not-ready", "NoExecute"),
+    ("unreachable", "NoExecute"),
+    ("disk-pressure", "NoSchedule"),
+    ("memory-pressure", "NoSchedule"),
+    ("pid-pressure", "NoSchedule"),
+    ("unschedulable", "NoSchedule"),
+)
 
 
 class DaemonSets(Controller):
@@ -65,8 +71,10 @@ class DaemonSets(Controller):
         strategy = daemon["spec"].get("updateStrategy") or {}
         if strategy.get("type", "RollingUpdate") != "RollingUpdate":
             return
-        allowed = Budget.of(len(wanted), {"maxSurge": 0, "maxUnavailable": (
-            strategy.get("rollingUpdate") or {}).get("maxUnavailable", 1)}).unavailable
+        allowed = Budget.of(
+            len(wanted),
+            {"maxSurge": 0, "maxUnavailable": (strategy.get("rollingUpdate") or {}).get("maxUnavailable", 1)},
+        ).unavailable
         digest = template_hash(daemon)
         down = sum(not any(is_ready(pod) and not is_terminating(pod) for pod in pods.get(name, [])) for name in wanted)
         for name in wanted:
@@ -83,16 +91,22 @@ class DaemonSets(Controller):
         digest, min_ready = template_hash(daemon), daemon["spec"].get("minReadySeconds", 0)
         on_wanted = [pod for name in wanted for pod in pods.get(name, [])[:1] if not is_terminating(pod)]
         waits = [available_in(pod, min_ready, self.clock()) for pod in on_wanted]
-        status = {"currentNumberScheduled": len(on_wanted), "desiredNumberScheduled": len(wanted),
-                  "numberMisscheduled": sum(1 for name in pods if name not in wanted),
-                  "numberReady": sum(is_ready(pod) for pod in on_wanted), "numberAvailable": waits.count(0.0),
-                  "numberUnavailable": len(wanted) - waits.count(0.0),
-                  "updatedNumberScheduled": sum(labels_of(pod).get(HASH_LABEL) == digest for pod in on_wanted),
-                  "observedGeneration": daemon["metadata"].get("generation", 0)}
+        status = {
+            "currentNumberScheduled": len(on_wanted),
+            "desiredNumberScheduled": len(wanted),
+            "numberMisscheduled": sum(1 for name in pods if name not in wanted),
+            "numberReady": sum(is_ready(pod) for pod in on_wanted),
+            "numberAvailable": waits.count(0.0),
+            "numberUnavailable": len(wanted) - waits.count(0.0),
+            "updatedNumberScheduled": sum(labels_of(pod).get(HASH_LABEL) == digest for pod in on_wanted),
+            "observedGeneration": daemon["metadata"].get("generation", 0),
+        }
         old, metadata = daemon.get("status") or {}, daemon["metadata"]
         if any(old.get(name, 0) != value for name, value in status.items()):
-            yield Patch(resource_path("apps", "v1", "daemonsets", metadata["namespace"], metadata["name"], "status"),
-                        {"status": status})
+            yield Patch(
+                resource_path("apps", "v1", "daemonsets", metadata["namespace"], metadata["name"], "status"),
+                {"status": status},
+            )
         soonest = min((wait for wait in waits if wait), default=None)
         if soonest is not None:
             yield After(soonest)
@@ -102,7 +116,7 @@ def node_of(pod: JSON) -> str:
     """Where a daemon's pod is or is meant to be."""
     if pod["spec"].get("nodeName"):
         return str(pod["spec"]["nodeName"])
-    affinity = ((pod["spec"].get("affinity") or {}).get("nodeAffinity") or {})
+    affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
     terms = (affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}).get("nodeSelectorTerms") or []
     for term in terms:
         for field in term.get("matchFields") or []:
@@ -125,14 +139,17 @@ def template_hash(daemon: JSON) -> str:
 
 
 def daemon_pod(daemon: JSON, node: str) -> JSON:
-    pod = from_template(daemon["spec"]["template"], daemon["metadata"]["name"], daemon["metadata"]["namespace"],
-                        owner_reference(daemon))
+    pod = from_template(
+        daemon["spec"]["template"], daemon["metadata"]["name"], daemon["metadata"]["namespace"], owner_reference(daemon)
+    )
     pod["metadata"]["labels"] = (pod["metadata"].get("labels") or {}) | {HASH_LABEL: template_hash(daemon)}
     spec = _with_tolerations(pod["spec"])
     affinity = dict(spec.get("affinity") or {})
     affinity["nodeAffinity"] = (affinity.get("nodeAffinity") or {}) | {
-        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
-            {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}]}}
+        "requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}]
+        }
+    }
     pod["spec"] = spec | {"affinity": affinity}
     return pod
 

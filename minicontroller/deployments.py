@@ -1,7 +1,7 @@
 """Deployments: one ReplicaSet per pod template, moved over a few pods at a time.
 
-My job: find or make the ReplicaSet of the present template, scale new and old ones by the strategy, keep revisions, report progress
-(`pkg/controller/deployment`).
+My job: find or make the ReplicaSet of the present template, scale new and old ones by the strategy, keep revisions,
+report progress (`pkg/controller/deployment`).
 """
 
 import hashlib
@@ -24,8 +24,15 @@ REVISION = "deployment.kubernetes.io/revision"
 DESIRED, MAXIMUM = "deployment.kubernetes.io/desired-replicas", "deployment.kubernetes.io/max-replicas"
 HASH_LABEL = "pod-template-hash"
 #: Annotations of the Deployment that are not copied to its ReplicaSets.
-OWN_ANNOTATIONS = frozenset({"kubectl.kubernetes.io/last-applied-configuration", REVISION,
-                             "deployment.kubernetes.io/revision-history", DESIRED, MAXIMUM})
+OWN_ANNOTATIONS = frozenset(
+    {
+        "kubectl.kubernetes.io/last-applied-configuration",
+        REVISION,
+        "deployment.kubernetes.io/revision-history",
+        DESIRED,
+        MAXIMUM,
+    }
+)
 ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
 
@@ -80,8 +87,11 @@ class Deployments(Controller):
             return False
         uids = {obj["metadata"]["uid"] for obj in old}
         return any(replicas(obj) for obj in old) or any(
-            ref.get("uid") in uids for pod in each(self.pods, deployment["metadata"]["namespace"]) if not is_finished(pod)
-            for ref in pod["metadata"].get("ownerReferences") or [])
+            ref.get("uid") in uids
+            for pod in each(self.pods, deployment["metadata"]["namespace"])
+            if not is_finished(pod)
+            for ref in pod["metadata"].get("ownerReferences") or []
+        )
 
     def _move(self, deployment: JSON, current: JSON, old: list[JSON], paused: bool) -> Iterable[Action]:
         wanted = deployment["spec"].get("replicas", 1)
@@ -108,9 +118,10 @@ class Deployments(Controller):
         before = deployment.get("status") or {}
         if any(before.get(name, _EMPTY[name]) != value for name, value in status.items()):
             metadata = deployment["metadata"]
-            yield Patch(resource_path("apps", "v1", "deployments", metadata["namespace"], metadata["name"], "status"),
-                        {"status": {name: value if value or name not in _OMITTED else None
-                                    for name, value in status.items()}})
+            yield Patch(
+                resource_path("apps", "v1", "deployments", metadata["namespace"], metadata["name"], "status"),
+                {"status": {name: value if value or name not in _OMITTED else None for name, value in status.items()}},
+            )
         deadline = deployment["spec"].get("progressDeadlineSeconds")
         if deadline and not is_complete(deployment, current, old):
             yield After(float(deadline))
@@ -120,24 +131,36 @@ class Deployments(Controller):
         total = sum(_status_of(obj, "replicas") for obj in everything)
         available = sum(_available(obj) for obj in everything)
         status: JSON = {
-            "observedGeneration": deployment["metadata"].get("generation", 0), "replicas": total,
+            "observedGeneration": deployment["metadata"].get("generation", 0),
+            "replicas": total,
             "updatedReplicas": _status_of(current, "replicas") if current is not None else 0,
-            "readyReplicas": sum(_status_of(obj, "readyReplicas") for obj in everything), "availableReplicas": available,
-            "unavailableReplicas": max(sum(replicas(obj) for obj in everything) - available, 0)}
+            "readyReplicas": sum(_status_of(obj, "readyReplicas") for obj in everything),
+            "availableReplicas": available,
+            "unavailableReplicas": max(sum(replicas(obj) for obj in everything) - available, 0),
+        }
         status["conditions"] = self._conditions(deployment, current, old, status)
         return status
 
     def _conditions(self, deployment: JSON, current: JSON | None, old: list[JSON], status: JSON) -> list[JSON]:
         now = self.clock()
         conditions = list((deployment.get("status") or {}).get("conditions") or [])
-        budget = Budget.of(deployment["spec"].get("replicas", 1),
-                           (deployment["spec"].get("strategy") or {}).get("rollingUpdate") or {})
+        budget = Budget.of(
+            deployment["spec"].get("replicas", 1), (deployment["spec"].get("strategy") or {}).get("rollingUpdate") or {}
+        )
         enough = status["availableReplicas"] >= budget.least_available
-        conditions = with_condition(conditions, {
-            "type": "Available", "status": "True" if enough else "False",
-            "reason": "MinimumReplicasAvailable" if enough else "MinimumReplicasUnavailable",
-            "message": "Deployment has minimum availability." if enough else
-                       "Deployment does not have minimum availability."}, now, updated=True)
+        conditions = with_condition(
+            conditions,
+            {
+                "type": "Available",
+                "status": "True" if enough else "False",
+                "reason": "MinimumReplicasAvailable" if enough else "MinimumReplicasUnavailable",
+                "message": "Deployment has minimum availability."
+                if enough
+                else "Deployment does not have minimum availability.",
+            },
+            now,
+            updated=True,
+        )
         if current is None or deployment["spec"].get("progressDeadlineSeconds") is None:
             return conditions
         return with_condition(conditions, self._progress(deployment, current, old, status, now), now, updated=True)
@@ -145,23 +168,44 @@ class Deployments(Controller):
     def _progress(self, deployment: JSON, current: JSON, old: list[JSON], status: JSON, now: float) -> JSON:
         name = current["metadata"]["name"]
         if is_complete(deployment, current, old):
-            return {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable",
-                    "message": f'ReplicaSet "{name}" has successfully progressed.'}
+            return {
+                "type": "Progressing",
+                "status": "True",
+                "reason": "NewReplicaSetAvailable",
+                "message": f'ReplicaSet "{name}" has successfully progressed.',
+            }
         before, known = deployment.get("status") or {}, condition(deployment, "Progressing")
-        moved = any(before.get(field, 0) != status[field]
-                    for field in ("updatedReplicas", "readyReplicas", "availableReplicas", "replicas"))
+        moved = any(
+            before.get(field, 0) != status[field]
+            for field in ("updatedReplicas", "readyReplicas", "availableReplicas", "replicas")
+        )
         since = seconds((known or {}).get("lastUpdateTime", "")) or now
         if not moved and known is not None and now - since >= deployment["spec"]["progressDeadlineSeconds"]:
-            return {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded",
-                    "message": f'ReplicaSet "{name}" has timed out progressing.'}
+            return {
+                "type": "Progressing",
+                "status": "False",
+                "reason": "ProgressDeadlineExceeded",
+                "message": f'ReplicaSet "{name}" has timed out progressing.',
+            }
         if not moved and known is not None and known.get("reason") in ("ReplicaSetUpdated", "ProgressDeadlineExceeded"):
             return {key: known[key] for key in ("type", "status", "reason", "message")}
-        return {"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated",
-                "message": f'ReplicaSet "{name}" is progressing.'}
+        return {
+            "type": "Progressing",
+            "status": "True",
+            "reason": "ReplicaSetUpdated",
+            "message": f'ReplicaSet "{name}" is progressing.',
+        }
 
 
-_EMPTY: JSON = {"observedGeneration": 0, "replicas": 0, "updatedReplicas": 0, "readyReplicas": 0, "availableReplicas": 0,
-                "unavailableReplicas": 0, "conditions": []}
+_EMPTY: JSON = {
+    "observedGeneration": 0,
+    "replicas": 0,
+    "updatedReplicas": 0,
+    "readyReplicas": 0,
+    "availableReplicas": 0,
+    "unavailableReplicas": 0,
+    "conditions": [],
+}
 _OMITTED = frozenset({"replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas"})
 
 
@@ -193,9 +237,11 @@ def _without_hash(template: JSON) -> JSON:
 
 def template_hash(template: JSON, collisions: int) -> str:
     """Ten characters that name a template; the same template always gets the same."""
-    digest = hashlib.sha256(orjson.dumps(_without_hash(template), option=orjson.OPT_SORT_KEYS) + str(collisions).encode())
+    digest = hashlib.sha256(
+        orjson.dumps(_without_hash(template), option=orjson.OPT_SORT_KEYS) + str(collisions).encode()
+    )
     number = int.from_bytes(digest.digest()[:8], "big")
-    return "".join(ALPHABET[number // len(ALPHABET)**place % len(ALPHABET)] for place in range(10))
+    return "".join(ALPHABET[number // len(ALPHABET) ** place % len(ALPHABET)] for place in range(10))
 
 
 def revision_of(obj: JSON) -> int:
@@ -204,8 +250,11 @@ def revision_of(obj: JSON) -> int:
 
 
 def _annotations(deployment: JSON, revision: int) -> JSON:
-    copied = {key: value for key, value in (deployment["metadata"].get("annotations") or {}).items()
-              if key not in OWN_ANNOTATIONS}
+    copied = {
+        key: value
+        for key, value in (deployment["metadata"].get("annotations") or {}).items()
+        if key not in OWN_ANNOTATIONS
+    }
     wanted = deployment["spec"].get("replicas", 1)
     budget = Budget.of(wanted, (deployment["spec"].get("strategy") or {}).get("rollingUpdate") or {})
     return copied | {REVISION: str(revision), DESIRED: str(wanted), MAXIMUM: str(budget.most)}
@@ -221,12 +270,23 @@ def new_replica_set(deployment: JSON, old: list[JSON]) -> Action:
     budget = Budget.of(spec.get("replicas", 1), (spec.get("strategy") or {}).get("rollingUpdate") or {})
     room = max(budget.most - sum(replicas(obj) for obj in old), 0)
     is_recreate = (spec.get("strategy") or {}).get("type") == "Recreate"
-    body = {"kind": "ReplicaSet", "apiVersion": "apps/v1",
-            "metadata": {"name": f"{metadata['name']}-{digest}", "namespace": metadata["namespace"],
-                         "labels": template["metadata"]["labels"], "ownerReferences": [owner_reference(deployment)],
-                         "annotations": _annotations(deployment, max((revision_of(obj) for obj in old), default=0) + 1)},
-            "spec": {"replicas": budget.wanted if is_recreate else min(budget.wanted, room),
-                     "minReadySeconds": spec.get("minReadySeconds", 0), "selector": selector, "template": template}}
+    body = {
+        "kind": "ReplicaSet",
+        "apiVersion": "apps/v1",
+        "metadata": {
+            "name": f"{metadata['name']}-{digest}",
+            "namespace": metadata["namespace"],
+            "labels": template["metadata"]["labels"],
+            "ownerReferences": [owner_reference(deployment)],
+            "annotations": _annotations(deployment, max((revision_of(obj) for obj in old), default=0) + 1),
+        },
+        "spec": {
+            "replicas": budget.wanted if is_recreate else min(budget.wanted, room),
+            "minReadySeconds": spec.get("minReadySeconds", 0),
+            "selector": selector,
+            "template": template,
+        },
+    }
     return Create(resource_path("apps", "v1", "replicasets", metadata["namespace"]), body)
 
 
@@ -238,11 +298,15 @@ def _keep_revision(deployment: JSON, current: JSON, old: list[JSON]) -> Iterable
     have = current["metadata"].get("annotations") or {}
     metadata = current["metadata"]
     if any(have.get(key) != value for key, value in wanted.items()):
-        yield Patch(resource_path("apps", "v1", "replicasets", metadata["namespace"], metadata["name"]),
-                    {"metadata": {"annotations": wanted}})
+        yield Patch(
+            resource_path("apps", "v1", "replicasets", metadata["namespace"], metadata["name"]),
+            {"metadata": {"annotations": wanted}},
+        )
     if (deployment["metadata"].get("annotations") or {}).get(REVISION) != str(revision):
         # On /status, as upstream: an annotation written to the main endpoint would count as a new generation.
-        path = resource_path("apps", "v1", "deployments", metadata["namespace"], deployment["metadata"]["name"], "status")
+        path = resource_path(
+            "apps", "v1", "deployments", metadata["namespace"], deployment["metadata"]["name"], "status"
+        )
         yield Patch(path, {"metadata": {"annotations": {REVISION: str(revision)}}})
 
 
@@ -253,21 +317,35 @@ def _resize(deployment: JSON, replica_set: JSON, size: int) -> Iterable[Action]:
 
 def _scale(deployment: JSON, replica_set: JSON, size: int) -> Action:
     metadata = replica_set["metadata"]
-    return Patch(resource_path("apps", "v1", "replicasets", metadata["namespace"], metadata["name"]),
-                 {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "spec": {"replicas": size}})
+    return Patch(
+        resource_path("apps", "v1", "replicasets", metadata["namespace"], metadata["name"]),
+        {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "spec": {"replicas": size}},
+    )
 
 
 def is_complete(deployment: JSON, current: JSON | None, old: list[JSON]) -> bool:
     wanted = deployment["spec"].get("replicas", 1)
-    return (current is not None and _status_of(current, "replicas") == wanted and _available(current) == wanted
-            and not any(_status_of(obj, "replicas") for obj in old))
+    return (
+        current is not None
+        and _status_of(current, "replicas") == wanted
+        and _available(current) == wanted
+        and not any(_status_of(obj, "replicas") for obj in old)
+    )
 
 
 def _cleanup(deployment: JSON, old: list[JSON]) -> Iterable[Action]:
     """No more old ReplicaSets than revisionHistoryLimit."""
     limit = deployment["spec"].get("revisionHistoryLimit", 10)
-    empty = sorted((obj for obj in old if not replicas(obj) and not _status_of(obj, "replicas")
-                    and not obj["metadata"].get("deletionTimestamp")), key=revision_of)
-    for obj in empty[:max(len(old) - limit, 0)]:
+    empty = sorted(
+        (
+            obj
+            for obj in old
+            if not replicas(obj) and not _status_of(obj, "replicas") and not obj["metadata"].get("deletionTimestamp")
+        ),
+        key=revision_of,
+    )
+    for obj in empty[: max(len(old) - limit, 0)]:
         metadata = obj["metadata"]
-        yield Delete(resource_path("apps", "v1", "replicasets", metadata["namespace"], metadata["name"]), metadata["uid"])
+        yield Delete(
+            resource_path("apps", "v1", "replicasets", metadata["namespace"], metadata["name"]), metadata["uid"]
+        )

@@ -1,6 +1,7 @@
 """Which collections the API server has.
 
-My job: the legacy discovery documents as a list of collections, for the two controllers that look at everything (namespaces, garbage).
+My job: the legacy discovery documents as a list of collections, for the two controllers that look at everything
+(namespaces, garbage).
 """
 
 from dataclasses import dataclass
@@ -42,5 +43,8 @@ async def collections(client: Client) -> list[Collection]:
 
 
 def _resources(document: JSON, group: str, version: str) -> list[Collection]:
-    return [Collection(group, version, item["name"], item["kind"], item["namespaced"], frozenset(item["verbs"]))
-            for item in document.get("resources") or [] if "/" not in item["name"]]
+    return [
+        Collection(group, version, item["name"], item["kind"], item["namespaced"], frozenset(item["verbs"]))
+        for item in document.get("resources") or []
+        if "/" not in item["name"]
+    ]

@@ -1,6 +1,7 @@
 """PodDisruptionBudgets: how many pods may go now.
 
-My job: count healthy pods of each budget and write what the eviction endpoint needs to decide (`pkg/controller/disruption`).
+My job: count healthy pods of each budget and write what the eviction endpoint needs to decide
+(`pkg/controller/disruption`).
 """
 
 import math
@@ -30,39 +31,64 @@ class Disruption(Controller):
         self.sets = self.informers.of("apps", "v1", "replicasets")
 
     def _budgets_of(self, pod: JSON) -> Iterable[Key]:
-        return [key_of(budget) for budget in each(self.budgets, pod["metadata"]["namespace"])
-                if matches(budget["spec"].get("selector"), labels_of(pod))]
+        return [
+            key_of(budget)
+            for budget in each(self.budgets, pod["metadata"]["namespace"])
+            if matches(budget["spec"].get("selector"), labels_of(pod))
+        ]
 
     def plan(self, key: Key) -> Iterable[Action]:
         budget = self.budgets.objects.get(key)
         if budget is None:
             return
-        pods = [pod for pod in each(self.pods, key[0])
-                if matches(budget["spec"].get("selector"), labels_of(pod)) and not is_finished(pod)]
+        pods = [
+            pod
+            for pod in each(self.pods, key[0])
+            if matches(budget["spec"].get("selector"), labels_of(pod)) and not is_finished(pod)
+        ]
         disrupted = self._still_disrupted(budget, pods)
         expected = self._expected(budget, pods)
         desired = desired_healthy(budget["spec"], expected)
-        healthy = sum(is_ready(pod) and not is_terminating(pod) and pod["metadata"]["name"] not in disrupted for pod in pods)
+        healthy = sum(
+            is_ready(pod) and not is_terminating(pod) and pod["metadata"]["name"] not in disrupted for pod in pods
+        )
         allowed = max(healthy - desired, 0) if expected else 0
-        status: JSON = {"currentHealthy": healthy, "desiredHealthy": desired, "expectedPods": expected,
-                        "disruptionsAllowed": allowed, "observedGeneration": budget["metadata"].get("generation", 0),
-                        "disruptedPods": disrupted or None}
-        status["conditions"] = with_condition(list((budget.get("status") or {}).get("conditions") or []), {
-            "type": "DisruptionAllowed", "status": "True" if allowed else "False",
-            "reason": "SufficientPods" if allowed else "InsufficientPods", "message": "",
-            "observedGeneration": status["observedGeneration"]}, self.clock())
+        status: JSON = {
+            "currentHealthy": healthy,
+            "desiredHealthy": desired,
+            "expectedPods": expected,
+            "disruptionsAllowed": allowed,
+            "observedGeneration": budget["metadata"].get("generation", 0),
+            "disruptedPods": disrupted or None,
+        }
+        status["conditions"] = with_condition(
+            list((budget.get("status") or {}).get("conditions") or []),
+            {
+                "type": "DisruptionAllowed",
+                "status": "True" if allowed else "False",
+                "reason": "SufficientPods" if allowed else "InsufficientPods",
+                "message": "",
+                "observedGeneration": status["observedGeneration"],
+            },
+            self.clock(),
+        )
         old = budget.get("status") or {}
         if any((old.get(name) or 0) != (value or 0) for name, value in status.items()):
-            yield Patch(resource_path("policy", "v1", "poddisruptionbudgets", key[0], key[1], "status"), {
-                "metadata": {"resourceVersion": budget["metadata"]["resourceVersion"]}, "status": status})
+            yield Patch(
+                resource_path("policy", "v1", "poddisruptionbudgets", key[0], key[1], "status"),
+                {"metadata": {"resourceVersion": budget["metadata"]["resourceVersion"]}, "status": status},
+            )
         if disrupted:
             yield After(EVICTION_SECONDS)
 
     def _still_disrupted(self, budget: JSON, pods: list[JSON]) -> JSON:
         names = {pod["metadata"]["name"] for pod in pods if not is_terminating(pod)}
         found = (budget.get("status") or {}).get("disruptedPods") or {}
-        return {name: when for name, when in found.items()
-                if name in names and self.clock() - seconds(when) < EVICTION_SECONDS}
+        return {
+            name: when
+            for name, when in found.items()
+            if name in names and self.clock() - seconds(when) < EVICTION_SECONDS
+        }
 
     def _expected(self, budget: JSON, pods: list[JSON]) -> int:
         """How many pods there should be: what their owners want, for percentages and maxUnavailable."""

@@ -1,7 +1,7 @@
 """Endpoints and EndpointSlices: which pods answer for a Service.
 
-My job: for each Service with a selector one Endpoints object (`pkg/controller/endpoint`) and slices of at most 100 endpoints
-(`pkg/controller/endpointslice`).
+My job: for each Service with a selector one Endpoints object (`pkg/controller/endpoint`) and slices of at most 100
+endpoints (`pkg/controller/endpointslice`).
 """
 
 import hashlib
@@ -32,13 +32,17 @@ class _OfServices(Controller):
 
     def _services_of(self, pod: JSON) -> Iterable[Key]:
         labels = labels_of(pod)
-        return [key_of(service) for service in each(self.services, pod["metadata"]["namespace"])
-                if selects(service, labels)]
+        return [
+            key_of(service) for service in each(self.services, pod["metadata"]["namespace"]) if selects(service, labels)
+        ]
 
     def backends(self, service: JSON) -> list[JSON]:
         """Its pods that have an address and are not over, in a stable order."""
-        found = [pod for pod in each(self.pods, service["metadata"]["namespace"])
-                 if selects(service, labels_of(pod)) and (pod.get("status") or {}).get("podIP") and not is_finished(pod)]
+        found = [
+            pod
+            for pod in each(self.pods, service["metadata"]["namespace"])
+            if selects(service, labels_of(pod)) and (pod.get("status") or {}).get("podIP") and not is_finished(pod)
+        ]
         return sorted(found, key=lambda pod: str(pod["metadata"]["name"]))
 
 
@@ -72,8 +76,11 @@ class Endpoints(_OfServices):
         labels = dict(labels_of(service)) | {"endpoints.kubernetes.io/managed-by": "endpoint-controller"}
         if not (service.get("spec") or {}).get("clusterIP") or service["spec"]["clusterIP"] == "None":
             labels["service.kubernetes.io/headless"] = ""
-        body = {"kind": "Endpoints", "apiVersion": "v1",
-                "metadata": {"name": key[1], "namespace": key[0], "labels": labels}} | ({"subsets": subsets} if subsets else {})
+        body = {
+            "kind": "Endpoints",
+            "apiVersion": "v1",
+            "metadata": {"name": key[1], "namespace": key[0], "labels": labels},
+        } | ({"subsets": subsets} if subsets else {})
         if present is None:
             yield Create(resource_path("", "v1", "endpoints", key[0]), body)
         elif (present.get("subsets") or []) != subsets or labels_of(present) != labels:
@@ -97,9 +104,16 @@ def subsets_of(service: JSON, pods: list[JSON]) -> list[JSON]:
 
 def _address(pod: JSON) -> JSON:
     metadata = pod["metadata"]
-    found: JSON = {"ip": pod["status"]["podIP"], "nodeName": pod["spec"].get("nodeName"),
-                   "targetRef": {"kind": "Pod", "namespace": metadata["namespace"], "name": metadata["name"],
-                                 "uid": metadata["uid"]}}
+    found: JSON = {
+        "ip": pod["status"]["podIP"],
+        "nodeName": pod["spec"].get("nodeName"),
+        "targetRef": {
+            "kind": "Pod",
+            "namespace": metadata["namespace"],
+            "name": metadata["name"],
+            "uid": metadata["uid"],
+        },
+    }
     if pod["spec"].get("hostname"):
         found["hostname"] = pod["spec"]["hostname"]
     return found
@@ -110,9 +124,15 @@ def _port(service_port: JSON, pod: JSON) -> JSON | None:
     target = service_port.get("targetPort", service_port["port"])
     protocol = service_port.get("protocol", "TCP")
     if isinstance(target, str):
-        number = next((item["containerPort"] for container in pod["spec"].get("containers") or []
-                       for item in container.get("ports") or []
-                       if item.get("name") == target and item.get("protocol", "TCP") == protocol), None)
+        number = next(
+            (
+                item["containerPort"]
+                for container in pod["spec"].get("containers") or []
+                for item in container.get("ports") or []
+                if item.get("name") == target and item.get("protocol", "TCP") == protocol
+            ),
+            None,
+        )
     else:
         number = target or service_port["port"]
     if number is None:
@@ -133,8 +153,11 @@ class EndpointSlices(_OfServices):
 
     def plan(self, key: Key) -> Iterable[Action]:
         service = self.services.objects.get(key)
-        present = {str(item["metadata"]["name"]): item for item in each(self.slices, key[0])
-                   if labels_of(item).get(SERVICE_LABEL) == key[1] and labels_of(item).get(MANAGER_LABEL) == MANAGER}
+        present = {
+            str(item["metadata"]["name"]): item
+            for item in each(self.slices, key[0])
+            if labels_of(item).get(SERVICE_LABEL) == key[1] and labels_of(item).get(MANAGER_LABEL) == MANAGER
+        }
         wanted: dict[str, JSON] = {}
         if service is not None and not service["metadata"].get("deletionTimestamp") and _is_served(service):
             wanted = {str(item["metadata"]["name"]): item for item in slices_of(service, self.backends(service))}
@@ -146,7 +169,9 @@ class EndpointSlices(_OfServices):
                 yield Update(resource_path("discovery.k8s.io", "v1", "endpointslices", key[0], name), body)
         for name, gone in present.items():
             if name not in wanted and not gone["metadata"].get("deletionTimestamp"):
-                yield Delete(resource_path("discovery.k8s.io", "v1", "endpointslices", key[0], name), gone["metadata"]["uid"])
+                yield Delete(
+                    resource_path("discovery.k8s.io", "v1", "endpointslices", key[0], name), gone["metadata"]["uid"]
+                )
 
 
 def _service_of(item: JSON) -> Iterable[Key]:
@@ -155,8 +180,10 @@ def _service_of(item: JSON) -> Iterable[Key]:
 
 
 def _same(present: JSON, wanted: JSON) -> bool:
-    return (all((present.get(name) or []) == (wanted.get(name) or []) for name in ("endpoints", "ports"))
-            and labels_of(present) == wanted["metadata"]["labels"])
+    return (
+        all((present.get(name) or []) == (wanted.get(name) or []) for name in ("endpoints", "ports"))
+        and labels_of(present) == wanted["metadata"]["labels"]
+    )
 
 
 def slices_of(service: JSON, pods: list[JSON]) -> list[JSON]:
@@ -164,7 +191,9 @@ def slices_of(service: JSON, pods: list[JSON]) -> list[JSON]:
     metadata = service["metadata"]
     grouped: dict[bytes, tuple[list[JSON], list[JSON]]] = {}
     for pod in pods:
-        ports = [{"name": ""} | port for port in (_port(item, pod) for item in service["spec"].get("ports") or []) if port]
+        ports = [
+            {"name": ""} | port for port in (_port(item, pod) for item in service["spec"].get("ports") or []) if port
+        ]
         grouped.setdefault(orjson.dumps(ports), (ports, []))[1].append(_endpoint(service, pod))
     if not grouped:
         grouped[b""] = ([], [])
@@ -175,10 +204,21 @@ def slices_of(service: JSON, pods: list[JSON]) -> list[JSON]:
     for key, (ports, endpoints) in grouped.items():
         for start in range(0, max(len(endpoints), 1), PER_SLICE):
             suffix = hashlib.sha256(b"%b %d" % (key, start)).hexdigest()[:5]
-            found.append({"kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1", "addressType": "IPv4",
-                          "metadata": {"name": f"{metadata['name']}-{suffix}", "namespace": metadata["namespace"],
-                                       "labels": labels, "ownerReferences": [owner_reference(service)]},
-                          "endpoints": endpoints[start:start + PER_SLICE], "ports": ports})
+            found.append(
+                {
+                    "kind": "EndpointSlice",
+                    "apiVersion": "discovery.k8s.io/v1",
+                    "addressType": "IPv4",
+                    "metadata": {
+                        "name": f"{metadata['name']}-{suffix}",
+                        "namespace": metadata["namespace"],
+                        "labels": labels,
+                        "ownerReferences": [owner_reference(service)],
+                    },
+                    "endpoints": endpoints[start : start + PER_SLICE],
+                    "ports": ports,
+                }
+            )
     return found
 
 
@@ -186,10 +226,16 @@ def _endpoint(service: JSON, pod: JSON) -> JSON:
     metadata, terminating = pod["metadata"], is_terminating(pod)
     serving = is_ready(pod)
     ready = bool(service["spec"].get("publishNotReadyAddresses")) or (serving and not terminating)
-    found: JSON = {"addresses": [pod["status"]["podIP"]],
-                   "conditions": {"ready": ready, "serving": serving, "terminating": terminating},
-                   "targetRef": {"kind": "Pod", "namespace": metadata["namespace"], "name": metadata["name"],
-                                 "uid": metadata["uid"]}}
+    found: JSON = {
+        "addresses": [pod["status"]["podIP"]],
+        "conditions": {"ready": ready, "serving": serving, "terminating": terminating},
+        "targetRef": {
+            "kind": "Pod",
+            "namespace": metadata["namespace"],
+            "name": metadata["name"],
+            "uid": metadata["uid"],
+        },
+    }
     if pod["spec"].get("hostname"):
         found["hostname"] = pod["spec"]["hostname"]
     if pod["spec"].get("nodeName"):

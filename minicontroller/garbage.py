@@ -1,7 +1,8 @@
 """The garbage collector: what is owned goes with its owner.
 
-My job: a graph of owners over every collection, from copies of metadata only, and three rules: an object whose owners are all gone is deleted; an owner
-in foreground deletion goes after its blocking dependents; an owner that orphans loses its dependents first (`pkg/controller/garbagecollector`).
+My job: a graph of owners over every collection, from copies of metadata only, and three rules: an object whose owners
+are all gone is deleted; an owner in foreground deletion goes after its blocking dependents; an owner that orphans
+loses its dependents first (`pkg/controller/garbagecollector`).
 """
 
 import asyncio
@@ -98,7 +99,9 @@ def decide(graph: Graph, uid: str, absent: Callable[[JSON, Node], bool]) -> list
     if waiting:
         has_blocking = any(blocks(item, uid) for item in graph.depending_on(uid))
         return [Delete(node.path, uid, "Foreground" if has_blocking else "Background")]
-    propagation = "Orphan" if ORPHAN in node.finalizers else "Foreground" if FOREGROUND in node.finalizers else "Background"
+    propagation = (
+        "Orphan" if ORPHAN in node.finalizers else "Foreground" if FOREGROUND in node.finalizers else "Background"
+    )
     return [Delete(node.path, uid, propagation)]
 
 
@@ -115,8 +118,11 @@ def _finish(graph: Graph, owner: Node) -> list[Action]:
             return [_without_owners(item, {uid}) for item in dependents]
         return [_without_finalizer(owner, ORPHAN)]
     if FOREGROUND in owner.finalizers:
-        going = [Delete(item.path, item.metadata["uid"], "Background") for item in dependents
-                 if not item.metadata.get("deletionTimestamp")]
+        going = [
+            Delete(item.path, item.metadata["uid"], "Background")
+            for item in dependents
+            if not item.metadata.get("deletionTimestamp")
+        ]
         if any(blocks(item, uid) for item in dependents):
             return list(going)
         return [*going, _without_finalizer(owner, FOREGROUND)]
@@ -125,14 +131,30 @@ def _finish(graph: Graph, owner: Node) -> list[Action]:
 
 def _without_owners(node: Node, uids: set[str]) -> Action:
     kept = [ref for ref in node.owners if ref["uid"] not in uids]
-    return Patch(node.path, {"metadata": {"uid": node.metadata["uid"], "resourceVersion": node.metadata["resourceVersion"],
-                                          "ownerReferences": kept or None}})
+    return Patch(
+        node.path,
+        {
+            "metadata": {
+                "uid": node.metadata["uid"],
+                "resourceVersion": node.metadata["resourceVersion"],
+                "ownerReferences": kept or None,
+            }
+        },
+    )
 
 
 def _without_finalizer(node: Node, name: str) -> Action:
     kept = [item for item in node.finalizers if item != name]
-    return Patch(node.path, {"metadata": {"uid": node.metadata["uid"], "resourceVersion": node.metadata["resourceVersion"],
-                                          "finalizers": kept or None}})
+    return Patch(
+        node.path,
+        {
+            "metadata": {
+                "uid": node.metadata["uid"],
+                "resourceVersion": node.metadata["resourceVersion"],
+                "finalizers": kept or None,
+            }
+        },
+    )
 
 
 class GarbageCollector(Controller):
@@ -150,7 +172,9 @@ class GarbageCollector(Controller):
         """The collections are not known before discovery: see `run`."""
 
     def plan(self, key: Key) -> Iterable[Action]:
-        return decide(self.graph, key[1], lambda ref, node: (ref["uid"], node.metadata.get("namespace", "")) in self._absent)
+        return decide(
+            self.graph, key[1], lambda ref, node: (ref["uid"], node.metadata.get("namespace", "")) in self._absent
+        )
 
     async def sync(self, key: Key) -> None:
         node = self.graph.nodes.get(key[1])
@@ -159,7 +183,8 @@ class GarbageCollector(Controller):
         await super().sync(key)
 
     async def _look_up_absent(self, node: Node) -> None:
-        """Ask the API server about owners the graph does not know: the copy may lag, and an owner is only gone if it is gone there."""
+        """Ask the API server about owners the graph does not know: the copy may lag, and an owner is only gone if it
+        is gone there."""
         namespace = node.metadata.get("namespace", "")
         for ref in node.owners:
             if ref["uid"] in self.graph.nodes or (ref["uid"], namespace) in self._absent:
@@ -169,7 +194,8 @@ class GarbageCollector(Controller):
                 continue  # a kind nobody serves: upstream leaves such objects alone, too
             try:
                 found = await self.informers.client.get(
-                    collection.path(namespace if collection.namespaced else "", ref["name"]))
+                    collection.path(namespace if collection.namespaced else "", ref["name"])
+                )
             except NotFound:
                 self._absent.add((ref["uid"], namespace))
                 continue
@@ -178,8 +204,9 @@ class GarbageCollector(Controller):
 
     def _collection_of(self, reference: JSON) -> Collection | None:
         group = reference["apiVersion"].rpartition("/")[0]
-        return next((item for item in self._known.values()
-                     if item.group == group and item.kind == reference["kind"]), None)
+        return next(
+            (item for item in self._known.values() if item.group == group and item.kind == reference["kind"]), None
+        )
 
     async def run(self) -> None:
         await asyncio.sleep(START_AFTER_SECONDS)
@@ -224,8 +251,10 @@ class GarbageCollector(Controller):
             else:
                 self.graph.put(Node(collection, _slim(obj["metadata"])))
                 self.queue.add(("", uid))
-            touched = [*self.graph.dependents.get(uid, ()), *(ref["uid"] for ref in _slim(obj["metadata"]).get(
-                "ownerReferences") or [])]
+            touched = [
+                *self.graph.dependents.get(uid, ()),
+                *(ref["uid"] for ref in _slim(obj["metadata"]).get("ownerReferences") or []),
+            ]
             for other in touched:
                 self.queue.add(("", other))
 
@@ -234,8 +263,11 @@ class GarbageCollector(Controller):
 
 def _slim(metadata: JSON) -> JSON:
     """What the graph needs: a cluster has many objects."""
-    return {key: metadata[key] for key in ("name", "namespace", "uid", "resourceVersion", "ownerReferences", "finalizers",
-                                           "deletionTimestamp") if key in metadata}
+    return {
+        key: metadata[key]
+        for key in ("name", "namespace", "uid", "resourceVersion", "ownerReferences", "finalizers", "deletionTimestamp")
+        if key in metadata
+    }
 
 
 class MetadataClient(Client):

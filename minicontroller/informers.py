@@ -1,7 +1,8 @@
 """The live copies all controllers of one identity share.
 
-My job: one informer per collection, however many controllers look at it, and `seen`: wait until the copies show a write we made, so that no
-decision is taken on a state older than our own doing (upstream's "expectations", by resourceVersion instead of counting).
+My job: one informer per collection, however many controllers look at it, and `seen`: wait until the copies show a
+write we made, so that no decision is taken on a state older than our own doing (upstream's "expectations", by
+resourceVersion instead of counting).
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Jobs: pods that end, until enough of them ended well.
 
-My job: create pods up to the parallelism, count successes and failures (once per pod, whatever becomes of it), back off after failures,
-finish, suspend, clean up after ttlSecondsAfterFinished (`pkg/controller/job`).
+My job: create pods up to the parallelism, count successes and failures (once per pod, whatever becomes of it), back
+off after failures, finish, suspend, clean up after ttlSecondsAfterFinished (`pkg/controller/job`).
 """
 
 from collections.abc import Iterable
@@ -64,15 +64,24 @@ class Jobs(Controller):
         lifetime = job["spec"].get("ttlSecondsAfterFinished")
         if lifetime is None or job["metadata"].get("deletionTimestamp"):
             return
-        ended = max((seconds(item.get("lastTransitionTime", "")) for item in job["status"].get("conditions") or []
-                     if item["type"] in ("Complete", "Failed")), default=0.0)
+        ended = max(
+            (
+                seconds(item.get("lastTransitionTime", ""))
+                for item in job["status"].get("conditions") or []
+                if item["type"] in ("Complete", "Failed")
+            ),
+            default=0.0,
+        )
         left = ended + lifetime - self.clock()
         if left > 0:
             yield After(left)
         else:
             metadata = job["metadata"]
-            yield Delete(resource_path("batch", "v1", "jobs", metadata["namespace"], metadata["name"]), metadata["uid"],
-                         propagation="Foreground")
+            yield Delete(
+                resource_path("batch", "v1", "jobs", metadata["namespace"], metadata["name"]),
+                metadata["uid"],
+                propagation="Foreground",
+            )
 
     def _counted(self, job: JSON, pods: list[JSON]) -> JSON:
         """succeeded and failed so far: what was counted before plus finished pods that still carry the finalizer."""
@@ -83,7 +92,8 @@ class Jobs(Controller):
         status = {"succeeded": old.get("succeeded", 0) + succeeded, "failed": old.get("failed", 0) + failed}
         if job["spec"].get("completionMode") == "Indexed":
             done = _indexes(old.get("completedIndexes", "")) | {
-                _index_of(pod) for pod in pods if phase(pod) == "Succeeded" and _index_of(pod) >= 0}
+                _index_of(pod) for pod in pods if phase(pod) == "Succeeded" and _index_of(pod) >= 0
+            }
             status["completedIndexes"] = _ranges(done)
             status["succeeded"] = len(done)
         return status
@@ -95,16 +105,27 @@ class Jobs(Controller):
         deadline = spec.get("activeDeadlineSeconds")
         if deadline is not None and started and self.clock() - started >= deadline:
             return _failed("DeadlineExceeded", "Job was active longer than specified deadline")
-        restarts = sum(item.get("restartCount", 0) for pod in pods if spec["template"]["spec"].get(
-            "restartPolicy") == "OnFailure" for item in (pod.get("status") or {}).get("containerStatuses") or [])
+        restarts = sum(
+            item.get("restartCount", 0)
+            for pod in pods
+            if spec["template"]["spec"].get("restartPolicy") == "OnFailure"
+            for item in (pod.get("status") or {}).get("containerStatuses") or []
+        )
         if status["failed"] > spec.get("backoffLimit", 6) or restarts > spec.get("backoffLimit", 6):
             return _failed("BackoffLimitExceeded", "Job has reached the specified backoff limit")
         wanted = spec.get("completions")
-        enough = status["succeeded"] >= wanted if wanted is not None else (
-            status["succeeded"] > 0 and not any(is_active(pod) for pod in pods))
+        enough = (
+            status["succeeded"] >= wanted
+            if wanted is not None
+            else (status["succeeded"] > 0 and not any(is_active(pod) for pod in pods))
+        )
         if enough:
-            return {"type": "Complete", "status": "True", "reason": "CompletionsReached",
-                    "message": "Reached expected number of succeeded pods"}
+            return {
+                "type": "Complete",
+                "status": "True",
+                "reason": "CompletionsReached",
+                "message": "Reached expected number of succeeded pods",
+            }
         return None
 
     def _balance(self, job: JSON, active: list[JSON], pods: list[JSON], status: JSON) -> Iterable[Action]:
@@ -140,28 +161,41 @@ class Jobs(Controller):
 
     def _report(self, job: JSON, status: JSON, verdict: JSON | None, active: list[JSON]) -> Iterable[Action]:
         now, old, metadata = self.clock(), job.get("status") or {}, job["metadata"]
-        status |= {"active": 0 if verdict else len(active), "ready": 0 if verdict else sum(map(is_ready, active)),
-                   "terminating": 0}
+        status |= {
+            "active": 0 if verdict else len(active),
+            "ready": 0 if verdict else sum(map(is_ready, active)),
+            "terminating": 0,
+        }
         suspended = bool(job["spec"].get("suspend"))
         status["startTime"] = None if suspended else old.get("startTime") or timestamp(now)
         conditions = list(old.get("conditions") or [])
         if suspended or is_true(job, "Suspended"):
-            conditions = with_condition(conditions, {
-                "type": "Suspended", "status": "True" if suspended else "False",
-                "reason": "JobSuspended" if suspended else "JobResumed",
-                "message": "Job suspended" if suspended else "Job resumed"}, now)
+            conditions = with_condition(
+                conditions,
+                {
+                    "type": "Suspended",
+                    "status": "True" if suspended else "False",
+                    "reason": "JobSuspended" if suspended else "JobResumed",
+                    "message": "Job suspended" if suspended else "Job resumed",
+                },
+                now,
+            )
         if verdict is not None:
             target = "SuccessCriteriaMet" if verdict["type"] == "Complete" else "FailureTarget"
             conditions = with_condition(conditions, verdict | {"type": target}, now)
             conditions = with_condition(conditions, verdict, now)
             if verdict["type"] == "Complete":
                 status["completionTime"] = timestamp(now)
-        status["conditions"] = [item | {"lastProbeTime": item.get("lastProbeTime") or timestamp(now)} for item in conditions]
+        status["conditions"] = [
+            item | {"lastProbeTime": item.get("lastProbeTime") or timestamp(now)} for item in conditions
+        ]
         if not conditions and not old.get("conditions"):
             del status["conditions"]
         if any(_plain(old.get(name)) != _plain(value) for name, value in status.items()):
-            yield Patch(resource_path("batch", "v1", "jobs", metadata["namespace"], metadata["name"], "status"),
-                        {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": status})
+            yield Patch(
+                resource_path("batch", "v1", "jobs", metadata["namespace"], metadata["name"], "status"),
+                {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": status},
+            )
         deadline = job["spec"].get("activeDeadlineSeconds")
         if deadline is not None and verdict is None and status["startTime"]:
             yield After(max(seconds(status["startTime"]) + deadline - now, 0.05))
@@ -181,16 +215,24 @@ def is_done(job: JSON) -> bool:
 
 def job_pod(job: JSON, index: int | None) -> JSON:
     name = job["metadata"]["name"]
-    pod = from_template(job["spec"]["template"], name if index is None else f"{name}-{index}", job["metadata"]["namespace"],
-                        owner_reference(job))
+    pod = from_template(
+        job["spec"]["template"],
+        name if index is None else f"{name}-{index}",
+        job["metadata"]["namespace"],
+        owner_reference(job),
+    )
     pod["metadata"]["finalizers"] = [*(pod["metadata"].get("finalizers") or []), TRACKING]
     if index is not None:
         pod["metadata"]["labels"] = (pod["metadata"].get("labels") or {}) | {INDEX: str(index)}
         pod["metadata"]["annotations"] = (pod["metadata"].get("annotations") or {}) | {INDEX: str(index)}
         variable = {"name": "JOB_COMPLETION_INDEX", "value": str(index)}
         spec = pod["spec"]
-        pod["spec"] = spec | {"hostname": f"{name}-{index}", "containers": [
-            item | {"env": [*(item.get("env") or []), variable]} for item in spec.get("containers") or []]}
+        pod["spec"] = spec | {
+            "hostname": f"{name}-{index}",
+            "containers": [
+                item | {"env": [*(item.get("env") or []), variable]} for item in spec.get("containers") or []
+            ],
+        }
     return pod
 
 
@@ -202,8 +244,10 @@ def _uncounted(pod: JSON) -> Action:
     """Let go of a pod that has been counted."""
     metadata = pod["metadata"]
     kept = [name for name in metadata.get("finalizers") or [] if name != TRACKING]
-    return Patch(resource_path("", "v1", "pods", metadata["namespace"], metadata["name"]),
-                 {"metadata": {"uid": metadata["uid"], "finalizers": kept or None}})
+    return Patch(
+        resource_path("", "v1", "pods", metadata["namespace"], metadata["name"]),
+        {"metadata": {"uid": metadata["uid"], "finalizers": kept or None}},
+    )
 
 
 def _delete(pod: JSON) -> Action:
@@ -212,8 +256,10 @@ def _delete(pod: JSON) -> Action:
 
 
 def _finished_at(pod: JSON) -> str:
-    ends = [((item.get("state") or {}).get("terminated") or {}).get("finishedAt", "")
-            for item in (pod.get("status") or {}).get("containerStatuses") or []]
+    ends = [
+        ((item.get("state") or {}).get("terminated") or {}).get("finishedAt", "")
+        for item in (pod.get("status") or {}).get("containerStatuses") or []
+    ]
     return max(ends, default="") or str(pod["metadata"].get("creationTimestamp", ""))
 
 

@@ -1,7 +1,7 @@
 """Namespaces on their way out: delete everything in them, then let them go.
 
-My job: for each namespace with a deletionTimestamp delete the content of every collection, pods first, say in the conditions what is left,
-and finalize when nothing is (`pkg/controller/namespace/deletion`).
+My job: for each namespace with a deletionTimestamp delete the content of every collection, pods first, say in the
+conditions what is left, and finalize when nothing is (`pkg/controller/namespace/deletion`).
 """
 
 import time
@@ -55,7 +55,9 @@ class Namespaces(Controller):
         pods = [item for item in found if item.plural == "pods" and not item.group]
         for collection in [*pods, *(item for item in found if item not in pods)]:
             if left := await self._delete_all(collection, name):
-                remaining[collection.plural if not collection.group else f"{collection.plural}.{collection.group}"] = left
+                remaining[collection.plural if not collection.group else f"{collection.plural}.{collection.group}"] = (
+                    left
+                )
                 if collection in pods:
                     break  # what pods use outlives them (KEP-5080)
         return remaining
@@ -85,18 +87,37 @@ class Namespaces(Controller):
                     finalizers[finalizer] = finalizers.get(finalizer, 0) + 1
         waiting = ", ".join(f"{name} in {count} resource instances" for name, count in sorted(finalizers.items()))
         conditions = list((namespace.get("status") or {}).get("conditions") or [])
-        for entry in (_condition("NamespaceDeletionDiscoveryFailure", False, "ResourcesDiscovered",
-                                 "All resources successfully discovered"),
-                      _condition("NamespaceDeletionGroupVersionParsingFailure", False, "ParsedGroupVersions",
-                                 "All legacy kube types successfully parsed"),
-                      _condition("NamespaceDeletionContentFailure", False, "ContentDeleted",
-                                 "All content successfully deleted, may be waiting on finalization"),
-                      _condition("NamespaceContentRemaining", True, "SomeResourcesRemain",
-                                 f"Some resources are remaining: {counts}"),
-                      _condition("NamespaceFinalizersRemaining", bool(waiting),
-                                 "SomeFinalizersRemain" if waiting else "ContentHasNoFinalizers",
-                                 f"Some content in the namespace has finalizers remaining: {waiting}" if waiting else
-                                 "All content-preserving finalizers finished")):
+        for entry in (
+            _condition(
+                "NamespaceDeletionDiscoveryFailure",
+                False,
+                "ResourcesDiscovered",
+                "All resources successfully discovered",
+            ),
+            _condition(
+                "NamespaceDeletionGroupVersionParsingFailure",
+                False,
+                "ParsedGroupVersions",
+                "All legacy kube types successfully parsed",
+            ),
+            _condition(
+                "NamespaceDeletionContentFailure",
+                False,
+                "ContentDeleted",
+                "All content successfully deleted, may be waiting on finalization",
+            ),
+            _condition(
+                "NamespaceContentRemaining", True, "SomeResourcesRemain", f"Some resources are remaining: {counts}"
+            ),
+            _condition(
+                "NamespaceFinalizersRemaining",
+                bool(waiting),
+                "SomeFinalizersRemain" if waiting else "ContentHasNoFinalizers",
+                f"Some content in the namespace has finalizers remaining: {waiting}"
+                if waiting
+                else "All content-preserving finalizers finished",
+            ),
+        ):
             conditions = with_condition(conditions, entry, self.clock())
         if conditions != (namespace.get("status") or {}).get("conditions"):
             path = resource_path("", "v1", "namespaces", None, namespace["metadata"]["name"], "status")

@@ -1,7 +1,8 @@
 """Nodes that stop speaking.
 
-My job: judge each node by its Lease, set its conditions to Unknown when it is silent for too long, keep its taints in step with its conditions,
-and evict pods that do not tolerate a NoExecute taint any longer (`pkg/controller/nodelifecycle`, `tainteviction`).
+My job: judge each node by its Lease, set its conditions to Unknown when it is silent for too long, keep its taints in
+step with its conditions, and evict pods that do not tolerate a NoExecute taint any longer
+(`pkg/controller/nodelifecycle`, `tainteviction`).
 """
 
 import time
@@ -27,7 +28,8 @@ TAINTS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     ("MemoryPressure", "True"): ("memory-pressure", ("NoSchedule",)),
     ("DiskPressure", "True"): ("disk-pressure", ("NoSchedule",)),
     ("PIDPressure", "True"): ("pid-pressure", ("NoSchedule",)),
-    ("NetworkUnavailable", "True"): ("network-unavailable", ("NoSchedule",))}
+    ("NetworkUnavailable", "True"): ("network-unavailable", ("NoSchedule",)),
+}
 OURS = frozenset(PREFIX + key for key, _ in TAINTS.values()) | {PREFIX + "unschedulable"}
 
 
@@ -41,7 +43,9 @@ class NodeLifecycle(Controller):
 
     def watch(self) -> None:
         self.nodes = self.on(self.informers.of("", "v1", "nodes"))
-        self.leases = self.informers.of("coordination.k8s.io", "v1", "leases", fieldSelector="metadata.namespace=kube-node-lease")
+        self.leases = self.informers.of(
+            "coordination.k8s.io", "v1", "leases", fieldSelector="metadata.namespace=kube-node-lease"
+        )
         self.leases.subscribe(lambda kind, new, old: self._renewed(new))
         self.pods = self.informers.of("", "v1", "pods")
 
@@ -64,8 +68,13 @@ class NodeLifecycle(Controller):
             yield from self._pods_not_ready(key[1])
         taints = self._taints(node, silent >= self.grace)
         if taints != (node["spec"].get("taints") or []):
-            yield Patch(path, {"metadata": {"resourceVersion": node["metadata"]["resourceVersion"]},
-                               "spec": {"taints": taints or None}})
+            yield Patch(
+                path,
+                {
+                    "metadata": {"resourceVersion": node["metadata"]["resourceVersion"]},
+                    "spec": {"taints": taints or None},
+                },
+            )
         yield from self._evictions(key[1], taints)
         yield After(LOOK_EVERY_SECONDS)
 
@@ -80,18 +89,22 @@ class NodeLifecycle(Controller):
             known = condition(node, kind)
             reason = "NodeStatusUnknown" if known else "NodeStatusNeverUpdated"
             message = "Kubelet stopped posting node status." if known else "Kubelet never posted node status."
-            conditions = with_condition(conditions, {"type": kind, "status": "Unknown", "reason": reason,
-                                                     "message": message}, self.clock())
+            conditions = with_condition(
+                conditions, {"type": kind, "status": "Unknown", "reason": reason, "message": message}, self.clock()
+            )
         return conditions
 
     def _pods_not_ready(self, node: str) -> Iterable[Action]:
         for pod in list(self.pods.objects.values()):
             if pod["spec"].get("nodeName") == node and is_ready(pod):
-                conditions = with_condition(list(pod["status"].get("conditions") or []), {
-                    "type": "Ready", "status": "False"}, self.clock())
+                conditions = with_condition(
+                    list(pod["status"].get("conditions") or []), {"type": "Ready", "status": "False"}, self.clock()
+                )
                 metadata = pod["metadata"]
-                yield Patch(resource_path("", "v1", "pods", metadata["namespace"], metadata["name"], "status"),
-                            {"status": {"conditions": conditions}})
+                yield Patch(
+                    resource_path("", "v1", "pods", metadata["namespace"], metadata["name"], "status"),
+                    {"status": {"conditions": conditions}},
+                )
 
     def _taints(self, node: JSON, silent: bool) -> list[JSON]:
         """What others put there, and ours as the conditions say."""
@@ -107,9 +120,11 @@ class NodeLifecycle(Controller):
         present = node["spec"].get("taints") or []
         kept = [item for item in present if item["key"] not in OURS or (item["key"], item["effect"]) in wanted]
         have = {(item["key"], item["effect"]) for item in kept}
-        return kept + [{"key": key, "effect": effect} | ({"timeAdded": timestamp(self.clock())}
-                                                         if effect == "NoExecute" else {})
-                       for key, effect in wanted if (key, effect) not in have]
+        return kept + [
+            {"key": key, "effect": effect} | ({"timeAdded": timestamp(self.clock())} if effect == "NoExecute" else {})
+            for key, effect in wanted
+            if (key, effect) not in have
+        ]
 
     def _evictions(self, node: str, taints: list[JSON]) -> Iterable[Action]:
         harsh = [taint for taint in taints if taint["effect"] == "NoExecute"]

@@ -1,6 +1,7 @@
 """Who owns whom.
 
-My job: owner references: making them, finding the controlling one, matching what an owner selects (`controller_ref_manager.go`). Pure.
+My job: owner references: making them, finding the controlling one, matching what an owner selects
+(`controller_ref_manager.go`). Pure.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,8 +13,14 @@ JSON = dict[str, Any]
 def owner_reference(owner: JSON) -> JSON:
     """The controlling reference to `owner`."""
     metadata = owner["metadata"]
-    return {"apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": metadata["name"], "uid": metadata["uid"],
-            "controller": True, "blockOwnerDeletion": True}
+    return {
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
 
 
 def controller_of(obj: JSON) -> JSON | None:

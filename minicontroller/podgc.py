@@ -1,7 +1,7 @@
 """Pods nobody else will remove.
 
-My job: pods bound to a node that no longer exists, pods being deleted that were never bound, and finished pods beyond a bound
-(`pkg/controller/podgc`).
+My job: pods bound to a node that no longer exists, pods being deleted that were never bound, and finished pods beyond
+a bound (`pkg/controller/podgc`).
 """
 
 from collections.abc import Iterable
@@ -39,11 +39,15 @@ class PodGC(Controller):
         self._missing_since = {name: self._missing_since.get(name, now) for name in used - nodes}
         for pod in pods:
             node = pod["spec"].get("nodeName", "")
-            if (node in self._missing_since and now - self._missing_since[node] >= QUARANTINE_SECONDS) or (not node and is_terminating(pod)):
+            if (node in self._missing_since and now - self._missing_since[node] >= QUARANTINE_SECONDS) or (
+                not node and is_terminating(pod)
+            ):
                 yield _remove(pod)
-        finished = sorted((pod for pod in pods if is_finished(pod)),
-                          key=lambda pod: seconds(pod["metadata"].get("creationTimestamp", "")))
-        for pod in finished[:max(len(finished) - MOST_FINISHED, 0)]:
+        finished = sorted(
+            (pod for pod in pods if is_finished(pod)),
+            key=lambda pod: seconds(pod["metadata"].get("creationTimestamp", "")),
+        )
+        for pod in finished[: max(len(finished) - MOST_FINISHED, 0)]:
             yield _remove(pod)
         yield After(INTERVAL_SECONDS)
 

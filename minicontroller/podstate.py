@@ -1,6 +1,7 @@
 """What controllers want to know of a pod.
 
-My job: active, ready, available, finished: the words of `pkg/controller/controller_utils.go` and `pkg/api/v1/pod`. Pure.
+My job: active, ready, available, finished: the words of `pkg/controller/controller_utils.go` and `pkg/api/v1/pod`.
+Pure.
 """
 
 import datetime
@@ -81,15 +82,23 @@ def from_template(template: JSON, owner_name: str, namespace: str, reference: JS
     """A new pod of a workload, named after it."""
     metadata = template.get("metadata") or {}
     kept = {key: metadata[key] for key in ("labels", "annotations", "finalizers") if metadata.get(key)}
-    return {"kind": "Pod", "apiVersion": "v1",
-            "metadata": kept | {"generateName": f"{owner_name}-", "namespace": namespace, "ownerReferences": [reference]},
-            "spec": template.get("spec") or {}}
+    return {
+        "kind": "Pod",
+        "apiVersion": "v1",
+        "metadata": kept | {"generateName": f"{owner_name}-", "namespace": namespace, "ownerReferences": [reference]},
+        "spec": template.get("spec") or {},
+    }
 
 
 def deletion_rank(pod: JSON) -> tuple[Any, ...]:
     """Which pods to delete first when there are too many: smallest first (`ActivePodsWithRanks`)."""
     cost = (pod["metadata"].get("annotations") or {}).get("controller.kubernetes.io/pod-deletion-cost", "0")
     restarts = sum(item.get("restartCount", 0) for item in (pod.get("status") or {}).get("containerStatuses") or [])
-    return (bool(pod["spec"].get("nodeName")), {"Pending": 0, "Unknown": 1, "Running": 2}.get(phase(pod), 1), is_ready(pod),
-            int(cost) if cost.lstrip("-").isdigit() else 0, -restarts,
-            -seconds(pod["metadata"].get("creationTimestamp", "")))
+    return (
+        bool(pod["spec"].get("nodeName")),
+        {"Pending": 0, "Unknown": 1, "Running": 2}.get(phase(pod), 1),
+        is_ready(pod),
+        int(cost) if cost.lstrip("-").isdigit() else 0,
+        -restarts,
+        -seconds(pod["metadata"].get("creationTimestamp", "")),
+    )

@@ -60,8 +60,11 @@ class Replicas(Controller):
     def _owners_of(self, pod: JSON) -> Iterable[Key]:
         if controller_of(pod) is not None:
             return owner_keys(pod, self.workload.kind)
-        return [key_of(owner) for owner in each(self.owners, pod["metadata"]["namespace"])
-                if matches(self.workload.selector(owner), labels_of(pod))]
+        return [
+            key_of(owner)
+            for owner in each(self.owners, pod["metadata"]["namespace"])
+            if matches(self.workload.selector(owner), labels_of(pod))
+        ]
 
     def plan(self, key: Key) -> Iterable[Action]:
         owner = self.owners.objects.get(key)
@@ -77,14 +80,15 @@ class Replicas(Controller):
         yield from self._report(owner, active)
 
     def _is_orphan_of(self, owner: JSON, pod: JSON) -> bool:
-        return (controller_of(pod) is None and is_active(pod)
-                and matches(self.workload.selector(owner), labels_of(pod)))
+        return controller_of(pod) is None and is_active(pod) and matches(self.workload.selector(owner), labels_of(pod))
 
     def _adopt(self, owner: JSON, pod: JSON) -> Action:
         metadata = pod["metadata"]
         references = [*(metadata.get("ownerReferences") or []), owner_reference(owner)]
-        return Patch(resource_path("", "v1", "pods", metadata["namespace"], metadata["name"]),
-                     {"metadata": {"uid": metadata["uid"], "ownerReferences": references}})
+        return Patch(
+            resource_path("", "v1", "pods", metadata["namespace"], metadata["name"]),
+            {"metadata": {"uid": metadata["uid"], "ownerReferences": references}},
+        )
 
     def _balance(self, owner: JSON, active: list[JSON]) -> Iterable[Action]:
         wanted = owner["spec"].get("replicas", 1)
@@ -92,7 +96,7 @@ class Replicas(Controller):
         for _ in range(min(wanted - len(active), BURST)):
             pod = from_template(owner["spec"]["template"], owner["metadata"]["name"], namespace, owner_reference(owner))
             yield Create(resource_path("", "v1", "pods", namespace), pod)
-        for pod in sorted(active, key=deletion_rank)[:max(len(active) - wanted, 0)]:
+        for pod in sorted(active, key=deletion_rank)[: max(len(active) - wanted, 0)]:
             metadata = pod["metadata"]
             yield Delete(resource_path("", "v1", "pods", namespace, metadata["name"]), metadata["uid"])
 
@@ -101,14 +105,16 @@ class Replicas(Controller):
         waits = [available_in(pod, min_ready, self.clock()) for pod in active]
         template_labels = (owner["spec"]["template"].get("metadata") or {}).get("labels") or {}
         fully = sum(1 for pod in active if template_labels.items() <= labels_of(pod).items())
-        status = {"replicas": len(active), "fullyLabeledReplicas": fully,
-                  "readyReplicas": sum(is_ready(pod) for pod in active), "availableReplicas": waits.count(0.0),
-                  "observedGeneration": owner["metadata"].get("generation", 0)}
+        status = {
+            "replicas": len(active),
+            "fullyLabeledReplicas": fully,
+            "readyReplicas": sum(is_ready(pod) for pod in active),
+            "availableReplicas": waits.count(0.0),
+            "observedGeneration": owner["metadata"].get("generation", 0),
+        }
         old = owner.get("status") or {}
         if any(old.get(name, 0) != value for name, value in status.items()):
             yield Patch(self.workload.path(owner, "status"), {"status": status})
         soonest = min((wait for wait in waits if wait), default=None)
         if soonest is not None:
             yield After(soonest)
-
-

@@ -19,11 +19,24 @@ from wire.informer import DELETED, Informer
 JSON = dict[str, Any]
 
 #: (group, version, plural) that are watched anyway: their going is noticed at once.
-WATCHED = (("", "v1", "pods"), ("", "v1", "services"), ("apps", "v1", "deployments"), ("apps", "v1", "replicasets"),
-           ("", "v1", "replicationcontrollers"), ("batch", "v1", "jobs"), ("", "v1", "resourcequotas"))
+WATCHED = (
+    ("", "v1", "pods"),
+    ("", "v1", "services"),
+    ("apps", "v1", "deployments"),
+    ("apps", "v1", "replicasets"),
+    ("", "v1", "replicationcontrollers"),
+    ("batch", "v1", "jobs"),
+    ("", "v1", "resourcequotas"),
+)
 #: Counted by asking, at each look: they may be many, or hold what this process need not know.
-LISTED = (("", "v1", "secrets"), ("", "v1", "configmaps"), ("", "v1", "persistentvolumeclaims"),
-          ("apps", "v1", "statefulsets"), ("apps", "v1", "daemonsets"), ("batch", "v1", "cronjobs"))
+LISTED = (
+    ("", "v1", "secrets"),
+    ("", "v1", "configmaps"),
+    ("", "v1", "persistentvolumeclaims"),
+    ("apps", "v1", "statefulsets"),
+    ("apps", "v1", "daemonsets"),
+    ("batch", "v1", "cronjobs"),
+)
 LOOK_EVERY = 60.0
 
 
@@ -104,8 +117,9 @@ def has_ended(obj: JSON) -> bool:
     return (obj.get("status") or {}).get("phase") in quota.FINISHED
 
 
-def counted(item: JSON, plural: str, group: str, objects: Iterable[JSON],
-            reader: Callable[[str], int] = read) -> quota.Usage:
+def counted(
+    item: JSON, plural: str, group: str, objects: Iterable[JSON], reader: Callable[[str], int] = read
+) -> quota.Usage:
     """What these objects use of this quota."""
     names = quota.concerns(plural, group, (item.get("spec") or {}).get("hard") or {})
     total: quota.Usage = {}

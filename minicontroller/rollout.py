@@ -1,7 +1,7 @@
 """The arithmetic of a rolling update.
 
-My job: how large the new and each old ReplicaSet may be next, so that never more than `most` pods exist and never fewer than
-`least_available` are available (`deployment/rolling.go`, `deployment/util`). Pure numbers.
+My job: how large the new and each old ReplicaSet may be next, so that never more than `most` pods exist and never
+fewer than `least_available` are available (`deployment/rolling.go`, `deployment/util`). Pure numbers.
 """
 
 import math

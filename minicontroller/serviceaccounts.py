@@ -14,14 +14,19 @@ from wire.apiclient import resource_path
 JSON = dict[str, Any]
 
 ROOT_CA = "kube-root-ca.crt"
-ROOT_CA_DESCRIPTION = ("Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as "
-                       "the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of "
-                       "Kubernetes clusters.")
+ROOT_CA_DESCRIPTION = (
+    "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as "
+    "the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of "
+    "Kubernetes clusters."
+)
 
 
 def is_live(namespace: JSON | None) -> bool:
-    return (namespace is not None and not namespace["metadata"].get("deletionTimestamp")
-            and (namespace.get("status") or {}).get("phase", "Active") == "Active")
+    return (
+        namespace is not None
+        and not namespace["metadata"].get("deletionTimestamp")
+        and (namespace.get("status") or {}).get("phase", "Active") == "Active"
+    )
 
 
 class ServiceAccounts(Controller):
@@ -29,15 +34,19 @@ class ServiceAccounts(Controller):
 
     def watch(self) -> None:
         self.namespaces = self.on(self.informers.of("", "v1", "namespaces"))
-        self.accounts = self.on(self.informers.of("", "v1", "serviceaccounts"),
-                                lambda obj: [("", obj["metadata"]["namespace"])] if key_of(obj)[1] == "default" else [])
+        self.accounts = self.on(
+            self.informers.of("", "v1", "serviceaccounts"),
+            lambda obj: [("", obj["metadata"]["namespace"])] if key_of(obj)[1] == "default" else [],
+        )
 
     def plan(self, key: Key) -> Iterable[Action]:
         namespace = key[1]
         if is_live(self.namespaces.objects.get(key)) and (namespace, "default") not in self.accounts.objects:
-            yield Create(resource_path("", "v1", "serviceaccounts", namespace),
-                         {"kind": "ServiceAccount", "apiVersion": "v1",
-                          "metadata": {"name": "default", "namespace": namespace}}, exists_is_fine=True)
+            yield Create(
+                resource_path("", "v1", "serviceaccounts", namespace),
+                {"kind": "ServiceAccount", "apiVersion": "v1", "metadata": {"name": "default", "namespace": namespace}},
+                exists_is_fine=True,
+            )
 
 
 class RootCA(Controller):
@@ -49,8 +58,10 @@ class RootCA(Controller):
 
     def watch(self) -> None:
         self.namespaces = self.on(self.informers.of("", "v1", "namespaces"))
-        self.maps = self.on(self.informers.of("", "v1", "configmaps", fieldSelector=f"metadata.name={ROOT_CA}"),
-                            lambda obj: [("", obj["metadata"]["namespace"])])
+        self.maps = self.on(
+            self.informers.of("", "v1", "configmaps", fieldSelector=f"metadata.name={ROOT_CA}"),
+            lambda obj: [("", obj["metadata"]["namespace"])],
+        )
 
     def plan(self, key: Key) -> Iterable[Action]:
         namespace = key[1]
@@ -58,9 +69,12 @@ class RootCA(Controller):
             return
         present = self.maps.objects.get((namespace, ROOT_CA))
         annotations = {"kubernetes.io/description": ROOT_CA_DESCRIPTION}
-        body = {"kind": "ConfigMap", "apiVersion": "v1",
-                "metadata": {"name": ROOT_CA, "namespace": namespace, "annotations": annotations},
-                "data": {"ca.crt": self.bundle}}
+        body = {
+            "kind": "ConfigMap",
+            "apiVersion": "v1",
+            "metadata": {"name": ROOT_CA, "namespace": namespace, "annotations": annotations},
+            "data": {"ca.crt": self.bundle},
+        }
         if present is None:
             yield Create(resource_path("", "v1", "configmaps", namespace), body, exists_is_fine=True)
         elif present.get("data") != body["data"]:

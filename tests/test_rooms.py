@@ -29,7 +29,19 @@ LIVES_IN = {
 }
 
 #: What a sans-IO folder may not touch: bytes in, events out.
-IMPURE = {"asyncio", "socket", "ssl", "time", "random", "secrets", "logging", "subprocess", "threading", "os", "aiohttp"}
+IMPURE = {
+    "asyncio",
+    "socket",
+    "ssl",
+    "time",
+    "random",
+    "secrets",
+    "logging",
+    "subprocess",
+    "threading",
+    "os",
+    "aiohttp",
+}
 
 
 def sources() -> Iterator[Path]:
@@ -85,5 +97,9 @@ def test_no_file_is_named_after_nothing() -> None:
 
 
 def test_every_file_says_what_it_is_for() -> None:
-    silent = [name_of(path) for path in sources() if path.read_text().strip() and not ast.get_docstring(ast.parse(path.read_text()))]
+    silent = [
+        name_of(path)
+        for path in sources()
+        if path.read_text().strip() and not ast.get_docstring(ast.parse(path.read_text()))
+    ]
     assert silent == []

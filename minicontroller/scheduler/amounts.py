@@ -10,10 +10,24 @@ from typing import Any
 
 JSON = dict[str, Any]
 
-SUFFIXES = {"n": Fraction(1, 10**9), "u": Fraction(1, 10**6), "m": Fraction(1, 1000), "": Fraction(1), "k": Fraction(10**3),
-            "M": Fraction(10**6), "G": Fraction(10**9), "T": Fraction(10**12), "P": Fraction(10**15), "E": Fraction(10**18),
-            "Ki": Fraction(2**10), "Mi": Fraction(2**20), "Gi": Fraction(2**30), "Ti": Fraction(2**40),
-            "Pi": Fraction(2**50), "Ei": Fraction(2**60)}
+SUFFIXES = {
+    "n": Fraction(1, 10**9),
+    "u": Fraction(1, 10**6),
+    "m": Fraction(1, 1000),
+    "": Fraction(1),
+    "k": Fraction(10**3),
+    "M": Fraction(10**6),
+    "G": Fraction(10**9),
+    "T": Fraction(10**12),
+    "P": Fraction(10**15),
+    "E": Fraction(10**18),
+    "Ki": Fraction(2**10),
+    "Mi": Fraction(2**20),
+    "Gi": Fraction(2**30),
+    "Ti": Fraction(2**40),
+    "Pi": Fraction(2**50),
+    "Ei": Fraction(2**60),
+}
 
 
 def quantity(text: str | int | float) -> Fraction:
@@ -37,12 +51,15 @@ class Amounts:
 
     def __add__(self, other: "Amounts") -> "Amounts":
         names = [*self.values, *(name for name in other.values if name not in self.values)]
-        return Amounts({name: self.values.get(name, Fraction(0)) + other.values.get(name, Fraction(0)) for name in names})
+        return Amounts(
+            {name: self.values.get(name, Fraction(0)) + other.values.get(name, Fraction(0)) for name in names}
+        )
 
     def at_least(self, other: "Amounts") -> "Amounts":
         names = {**self.values, **other.values}
-        return Amounts({name: max(self.values.get(name, Fraction(0)), other.values.get(name, Fraction(0)))
-                        for name in names})
+        return Amounts(
+            {name: max(self.values.get(name, Fraction(0)), other.values.get(name, Fraction(0))) for name in names}
+        )
 
     def beyond(self, limit: "Amounts") -> list[str]:
         """The resources of which there is not enough."""

@@ -57,7 +57,7 @@ def fits_selector(spec: JSON, node: JSON) -> bool:
 
 
 def fits_affinity(spec: JSON, node: JSON) -> bool:
-    affinity = ((spec.get("affinity") or {}).get("nodeAffinity") or {})
+    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
     return required is None or any(node_term_holds(term, node) for term in required.get("nodeSelectorTerms") or [])
 
@@ -68,8 +68,9 @@ def node_term_holds(term: JSON, node: JSON) -> bool:
     if not expressions and not fields:
         return False
     own: Mapping[str, str] = {"metadata.name": node["metadata"]["name"]}
-    return (all(term_holds(item, labels_of(node)) for item in expressions)
-            and all(term_holds(item, own) for item in fields))
+    return all(term_holds(item, labels_of(node)) for item in expressions) and all(
+        term_holds(item, own) for item in fields
+    )
 
 
 def _unschedulable(pod: JSON, state: NodeState, everywhere: Sequence[NodeState]) -> str:
@@ -100,8 +101,11 @@ def _too_small(pod: JSON, state: NodeState, everywhere: Sequence[NodeState]) -> 
 def _port_taken(pod: JSON, state: NodeState, everywhere: Sequence[NodeState]) -> str:
     wanted = set(host_ports(pod))
     taken = {port for other in state.pods.values() for port in host_ports(other)}
-    clash = any(port == other_port and protocol == other_protocol and (ip == other_ip or "0.0.0.0" in (ip, other_ip))
-                for protocol, ip, port in wanted for other_protocol, other_ip, other_port in taken)
+    clash = any(
+        port == other_port and protocol == other_protocol and (ip == other_ip or "0.0.0.0" in (ip, other_ip))
+        for protocol, ip, port in wanted
+        for other_protocol, other_ip, other_port in taken
+    )
     return "node(s) didn't have free ports for the requested pod ports" if clash else ""
 
 
@@ -144,8 +148,10 @@ def _same_place(term: JSON, one: NodeState, other: NodeState) -> bool:
 
 
 def _near(term: JSON, state: NodeState, everywhere: Sequence[NodeState], pod: JSON) -> bool:
-    return any(_same_place(term, state, other) and any(_selects(term, pod, item) for item in other.pods.values())
-               for other in everywhere)
+    return any(
+        _same_place(term, state, other) and any(_selects(term, pod, item) for item in other.pods.values())
+        for other in everywhere
+    )
 
 
 def _anywhere(term: JSON, everywhere: Sequence[NodeState], pod: JSON) -> bool:

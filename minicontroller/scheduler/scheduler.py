@@ -1,7 +1,7 @@
 """Pods without a node, one after another.
 
-My job: keep the picture of nodes and pods, ask `filters` and `scores`, bind, and say why when no node will do (events and the PodScheduled condition).
-A pod that fits nowhere is looked at again when a node or pod changes.
+My job: keep the picture of nodes and pods, ask `filters` and `scores`, bind, and say why when no node will do (events
+and the PodScheduled condition). A pod that fits nowhere is looked at again when a node or pod changes.
 """
 
 import time
@@ -32,7 +32,9 @@ class Scheduler(Controller):
         self.nodes = self.informers.of("", "v1", "nodes")
         self.pods = self.on(self.informers.of("", "v1", "pods"))
         self.nodes.subscribe(lambda kind, new, old: self._look_again())
-        self.pods.subscribe(lambda kind, new, old: self._look_again() if kind == "DELETED" or _ended(new, old) else None)
+        self.pods.subscribe(
+            lambda kind, new, old: self._look_again() if kind == "DELETED" or _ended(new, old) else None
+        )
 
     def _look_again(self) -> None:
         for key in self._waiting:
@@ -55,12 +57,20 @@ class Scheduler(Controller):
 
     def _is_ours(self, pod: JSON) -> bool:
         spec = pod["spec"]
-        return (not spec.get("nodeName") and not pod["metadata"].get("deletionTimestamp") and not is_finished(pod)
-                and spec.get("schedulerName", NAME) == NAME and not spec.get("schedulingGates"))
+        return (
+            not spec.get("nodeName")
+            and not pod["metadata"].get("deletionTimestamp")
+            and not is_finished(pod)
+            and spec.get("schedulerName", NAME) == NAME
+            and not spec.get("schedulingGates")
+        )
 
     def _states(self) -> list[NodeState]:
-        states = {name: NodeState(node) for (_, name), node in self.nodes.objects.items()
-                  if not node["metadata"].get("deletionTimestamp")}
+        states = {
+            name: NodeState(node)
+            for (_, name), node in self.nodes.objects.items()
+            if not node["metadata"].get("deletionTimestamp")
+        }
         for pod in self.pods.objects.values():
             state = states.get(pod["spec"].get("nodeName", ""))
             if state is not None and not is_finished(pod):
@@ -70,9 +80,15 @@ class Scheduler(Controller):
     def _bind(self, pod: JSON, node: str) -> Iterable[Action]:
         metadata = pod["metadata"]
         namespace, name = metadata["namespace"], metadata["name"]
-        yield Create(resource_path("", "v1", "pods", namespace, name, "binding"), {
-            "kind": "Binding", "apiVersion": "v1", "metadata": {"name": name, "namespace": namespace, "uid": metadata["uid"]},
-            "target": {"kind": "Node", "name": node}})
+        yield Create(
+            resource_path("", "v1", "pods", namespace, name, "binding"),
+            {
+                "kind": "Binding",
+                "apiVersion": "v1",
+                "metadata": {"name": name, "namespace": namespace, "uid": metadata["uid"]},
+                "target": {"kind": "Node", "name": node},
+            },
+        )
         yield self._event(pod, "Normal", "Scheduled", f"Successfully assigned {namespace}/{name} to {node}")
 
     def _unschedulable(self, pod: JSON, refusals: list[str]) -> Iterable[Action]:
@@ -81,23 +97,44 @@ class Scheduler(Controller):
         if known is not None and known.get("message") == message:
             return
         metadata = pod["metadata"]
-        conditions = with_condition(list((pod.get("status") or {}).get("conditions") or []), {
-            "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}, self.clock())
-        yield Patch(resource_path("", "v1", "pods", metadata["namespace"], metadata["name"], "status"),
-                    {"metadata": {"uid": metadata["uid"]}, "status": {"conditions": conditions}})
+        conditions = with_condition(
+            list((pod.get("status") or {}).get("conditions") or []),
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message},
+            self.clock(),
+        )
+        yield Patch(
+            resource_path("", "v1", "pods", metadata["namespace"], metadata["name"], "status"),
+            {"metadata": {"uid": metadata["uid"]}, "status": {"conditions": conditions}},
+        )
         yield self._event(pod, "Warning", "FailedScheduling", message)
 
     def _event(self, pod: JSON, kind: str, reason: str, message: str) -> Action:
         metadata, now = pod["metadata"], self.clock()
-        return Create(resource_path("", "v1", "events", metadata["namespace"]), {
-            "kind": "Event", "apiVersion": "v1",
-            "metadata": {"name": f"{metadata['name']}.{int(now * 1e9):x}", "namespace": metadata["namespace"]},
-            "involvedObject": {"kind": "Pod", "apiVersion": "v1", "namespace": metadata["namespace"],
-                               "name": metadata["name"], "uid": metadata["uid"],
-                               "resourceVersion": metadata["resourceVersion"]},
-            "type": kind, "reason": reason, "message": message, "source": {"component": NAME},
-            "reportingComponent": NAME, "firstTimestamp": timestamp(now), "lastTimestamp": timestamp(now), "count": 1},
-            exists_is_fine=True)
+        return Create(
+            resource_path("", "v1", "events", metadata["namespace"]),
+            {
+                "kind": "Event",
+                "apiVersion": "v1",
+                "metadata": {"name": f"{metadata['name']}.{int(now * 1e9):x}", "namespace": metadata["namespace"]},
+                "involvedObject": {
+                    "kind": "Pod",
+                    "apiVersion": "v1",
+                    "namespace": metadata["namespace"],
+                    "name": metadata["name"],
+                    "uid": metadata["uid"],
+                    "resourceVersion": metadata["resourceVersion"],
+                },
+                "type": kind,
+                "reason": reason,
+                "message": message,
+                "source": {"component": NAME},
+                "reportingComponent": NAME,
+                "firstTimestamp": timestamp(now),
+                "lastTimestamp": timestamp(now),
+                "count": 1,
+            },
+            exists_is_fine=True,
+        )
 
 
 def _ended(new: JSON | None, old: JSON | None) -> bool:
@@ -114,5 +151,7 @@ def failure_message(refusals: list[str]) -> str:
         for reason in text.split(", ") if text.startswith(("Insufficient", "Too many")) else (text,):
             counts[reason] = counts.get(reason, 0) + 1
     reasons = ", ".join(sorted(f"{count} {reason}" for reason, count in counts.items()))
-    return (f"0/{len(refusals)} nodes are available: {reasons}. preemption: 0/{len(refusals)} nodes are available: "
-            f"{len(refusals)} Preemption is not helpful for scheduling.")
+    return (
+        f"0/{len(refusals)} nodes are available: {reasons}. preemption: 0/{len(refusals)} nodes are available: "
+        f"{len(refusals)} Preemption is not helpful for scheduling."
+    )

@@ -29,7 +29,7 @@ def least_allocated(pod: JSON, state: NodeState) -> float:
 
 
 def preferred(pod: JSON, state: NodeState) -> float:
-    affinity = ((pod["spec"].get("affinity") or {}).get("nodeAffinity") or {})
+    affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
     terms = affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or []
     total = sum(term.get("weight", 0) for term in terms)
     held = sum(term.get("weight", 0) for term in terms if node_term_holds(term.get("preference") or {}, state.node))
@@ -43,8 +43,11 @@ def avoided(pod: JSON, state: NodeState) -> float:
 def spread(pod: JSON, state: NodeState) -> float:
     """Fewer pods of the same owner first, then fewer pods."""
     owner = controller_of(pod)
-    siblings = sum(1 for other in state.pods.values()
-                   if owner is not None and (controller_of(other) or {}).get("uid") == owner["uid"])
+    siblings = sum(
+        1
+        for other in state.pods.values()
+        if owner is not None and (controller_of(other) or {}).get("uid") == owner["uid"]
+    )
     return FULL / (1 + siblings) + 1.0 / (1 + len(state.pods))
 
 

@@ -23,7 +23,9 @@ def _id(version: tuple[int, int]) -> str:
 
 
 @pytest.fixture(scope="module", params=list(KUBECTLS) or [None], ids=lambda v: _id(v) if v else "none")
-def kubectl(request: pytest.FixtureRequest, two_nodes: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
+def kubectl(
+    request: pytest.FixtureRequest, two_nodes: TestCluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Kubectl]:
     version = request.param
     if version is None:
         if os.environ.get("CI"):

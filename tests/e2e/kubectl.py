@@ -1,7 +1,7 @@
 """Real kubectls, driven as a person would.
 
-Every version found on the machine takes part: `kubectl.1.NN` beside the one in PATH, the one in PATH itself, and those unpacked below
-`build/kubectl/` (`.ci/run` puts Debian's 1.20 there).
+Every version found on the machine takes part: `kubectl.1.NN` beside the one in PATH, the one in PATH itself, and
+those unpacked below `build/kubectl/` (`.ci/run` puts Debian's 1.20 there).
 """
 
 import contextlib
@@ -30,7 +30,7 @@ def installed() -> dict[tuple[int, int], Path]:
     in_path = shutil.which("kubectl")
     candidates = sorted(UNPACKED.glob("*/usr/bin/kubectl"))
     if in_path is not None:
-        candidates += sorted(Path(in_path).resolve().parent.glob("kubectl.1.*")) + [Path(in_path)]
+        candidates += [*sorted(Path(in_path).resolve().parent.glob("kubectl.1.*")), Path(in_path)]
     found: dict[tuple[int, int], Path] = {}
     for path in candidates:
         version = _version(path)
@@ -50,28 +50,47 @@ class Kubectl:
     home: Path
 
     def argv(self, *words: str) -> list[str]:
-        return [str(self.program), "--kubeconfig", str(self.kubeconfig), "--cache-dir", str(self.home / "cache"),
-                "--namespace", self.namespace, *words]
+        return [
+            str(self.program),
+            "--kubeconfig",
+            str(self.kubeconfig),
+            "--cache-dir",
+            str(self.home / "cache"),
+            "--namespace",
+            self.namespace,
+            *words,
+        ]
 
     @property
     def environment(self) -> dict[str, str]:
         return dict(os.environ) | {"HOME": str(self.home), "KUBECTL_EXTERNAL_DIFF": "diff -u"}
 
-    def run(self, *words: str, stdin: str | None = None, seconds: float = SECONDS) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(self.argv(*words), input=stdin, capture_output=True, text=True, timeout=seconds,
-                              env=self.environment)
+    def run(
+        self, *words: str, stdin: str | None = None, seconds: float = SECONDS
+    ) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            self.argv(*words), input=stdin, capture_output=True, text=True, timeout=seconds, env=self.environment
+        )
 
     def __call__(self, *words: str, stdin: str | None = None, seconds: float = SECONDS) -> str:
         """Its output; a failure fails the test with what it said."""
         answer = self.run(*words, stdin=stdin, seconds=seconds)
-        assert answer.returncode == 0, f"kubectl {' '.join(words)}: exit {answer.returncode}: {answer.stderr}{answer.stdout}"
+        assert answer.returncode == 0, (
+            f"kubectl {' '.join(words)}: exit {answer.returncode}: {answer.stderr}{answer.stdout}"
+        )
         return answer.stdout
 
     @contextlib.contextmanager
     def start(self, *words: str) -> "Iterator[Started]":
         """kubectl in the background; ended and reaped when the context ends."""
-        process = subprocess.Popen(self.argv(*words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                   stderr=subprocess.STDOUT, text=True, env=self.environment)
+        process = subprocess.Popen(
+            self.argv(*words),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self.environment,
+        )
         assert process.stdout is not None
         with process:
             try:

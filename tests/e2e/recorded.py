@@ -1,7 +1,7 @@
 """A conversation with Kubernetes v1.36, and how ours is compared with it.
 
-`tests/golden/conversation.jsonl` holds one exchange per line, in order: what was asked and what the real API server answered, with values that
-differ from run to run masked. Field order does not matter, every other value does.
+`tests/golden/conversation.jsonl` holds one exchange per line, in order: what was asked and what the real API server
+answered, with values that differ from run to run masked. Field order does not matter, every other value does.
 """
 
 import json
@@ -15,13 +15,42 @@ import aiohttp
 CONVERSATION = Path(__file__).parent.parent / "golden" / "conversation.jsonl"
 
 #: Fields that name a moment, a machine or a random choice.
-VOLATILE = frozenset({
-    "uid", "resourceVersion", "creationTimestamp", "managedFields", "selfLink", "time", "token", "expirationTimestamp",
-    "lastTransitionTime", "lastProbeTime", "lastHeartbeatTime", "startTime", "gitCommit", "gitTreeState", "buildDate", "goVersion",
-    "compiler", "platform", "gitVersion", "continue", "clusterIP", "clusterIPs", "nodePort", "emulationMajor", "emulationMinor",
-    "minCompatibilityMajor", "minCompatibilityMinor", "freshness", "serverAddress", "deletionTimestamp",
-    # the digest of the certificate that asked
-    "authentication.kubernetes.io/credential-id"})
+VOLATILE = frozenset(
+    {
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+        "managedFields",
+        "selfLink",
+        "time",
+        "token",
+        "expirationTimestamp",
+        "lastTransitionTime",
+        "lastProbeTime",
+        "lastHeartbeatTime",
+        "startTime",
+        "gitCommit",
+        "gitTreeState",
+        "buildDate",
+        "goVersion",
+        "compiler",
+        "platform",
+        "gitVersion",
+        "continue",
+        "clusterIP",
+        "clusterIPs",
+        "nodePort",
+        "emulationMajor",
+        "emulationMinor",
+        "minCompatibilityMajor",
+        "minCompatibilityMinor",
+        "freshness",
+        "serverAddress",
+        "deletionTimestamp",
+        # the digest of the certificate that asked
+        "authentication.kubernetes.io/credential-id",
+    }
+)
 AGE = re.compile(r"(\d+[smhdy])+|<invalid>|<unknown>")
 SUFFIX = re.compile(r"-[bcdfghjklmnpqrstvwxz2456789]{5}$")
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -77,8 +106,14 @@ def difference(want: Any, got: Any, path: str = "$") -> str:
     if isinstance(want, list):
         if len(want) != len(got):
             return f"{path}: want {len(want)} items got {len(got)}"
-        return next((found for index, (one, other) in enumerate(zip(want, got, strict=True))
-                     if (found := difference(one, other, f"{path}[{index}]"))), "")
+        return next(
+            (
+                found
+                for index, (one, other) in enumerate(zip(want, got, strict=True))
+                if (found := difference(one, other, f"{path}[{index}]"))
+            ),
+            "",
+        )
     return "" if want == got else f"{path}: want {json.dumps(want)[:200]} got {json.dumps(got)[:200]}"
 
 

@@ -28,9 +28,15 @@ LISTENER = ["sh", "-c", "echo started; while read line; do echo heard $line; don
 
 
 def pod(name: str, **container: Any) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": NAMESPACE}, "spec": {
-        "terminationGracePeriodSeconds": 0, "containers": [
-            {"name": "c", "image": "busybox", "command": LISTENER, "stdin": True} | container]}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "containers": [{"name": "c", "image": "busybox", "command": LISTENER, "stdin": True} | container],
+        },
+    }
 
 
 def eventually(check: Callable[[], Any], seconds: float = 20.0) -> Any:
@@ -61,16 +67,35 @@ def test_kubernetes_creates_watches_logs_execs_attaches_and_forwards(echo: TestC
     core = kubernetes.client.CoreV1Api()
     core.create_namespaced_pod(NAMESPACE, pod("py"))
     watch = kubernetes.watch.Watch()
-    for event in watch.stream(core.list_namespaced_pod, NAMESPACE, field_selector="metadata.name=py", timeout_seconds=20):
+    for event in watch.stream(
+        core.list_namespaced_pod, NAMESPACE, field_selector="metadata.name=py", timeout_seconds=20
+    ):
         if event["object"].status.phase == "Running":
             watch.stop()
     assert core.read_namespaced_pod_log("py", NAMESPACE) == "started\n"
-    said = stream(core.connect_get_namespaced_pod_exec, "py", NAMESPACE, command=["sh", "-c", "echo out; echo err >&2; exit 3"],
-                  stderr=True, stdin=False, stdout=True, tty=False, _preload_content=False)
+    said = stream(
+        core.connect_get_namespaced_pod_exec,
+        "py",
+        NAMESPACE,
+        command=["sh", "-c", "echo out; echo err >&2; exit 3"],
+        stderr=True,
+        stdin=False,
+        stdout=True,
+        tty=False,
+        _preload_content=False,
+    )
     said.run_forever(timeout=20)
     assert (said.read_stdout(), said.read_stderr(), said.returncode) == ("out\n", "err\n", 3)
-    attached = stream(core.connect_get_namespaced_pod_attach, "py", NAMESPACE, stderr=True, stdin=True, stdout=True, tty=False,
-                      _preload_content=False)
+    attached = stream(
+        core.connect_get_namespaced_pod_attach,
+        "py",
+        NAMESPACE,
+        stderr=True,
+        stdin=True,
+        stdout=True,
+        tty=False,
+        _preload_content=False,
+    )
     attached.write_stdin("hello\n")
     heard = eventually(lambda: attached.update(timeout=1) or (attached.peek_stdout() and attached.read_stdout()))
     assert "heard hello" in heard
@@ -94,14 +119,16 @@ async def test_kubernetes_asyncio_creates_watches_logs_and_execs(echo: TestClust
     async with aio.client.ApiClient() as api, WsApiClient() as sockets:
         core = aio.client.CoreV1Api(api)
         await core.create_namespaced_pod(NAMESPACE, pod("aio"))
-        async with aio.watch.Watch().stream(core.list_namespaced_pod, NAMESPACE, field_selector="metadata.name=aio",
-                                            timeout_seconds=20) as events:
+        async with aio.watch.Watch().stream(
+            core.list_namespaced_pod, NAMESPACE, field_selector="metadata.name=aio", timeout_seconds=20
+        ) as events:
             async for event in events:
                 if event["object"].status.phase == "Running":
                     break
         assert await core.read_namespaced_pod_log("aio", NAMESPACE) == "started\n"
         said = await aio.client.CoreV1Api(sockets).connect_get_namespaced_pod_exec(
-            "aio", NAMESPACE, command=["sh", "-c", "echo out"], stderr=True, stdin=False, stdout=True, tty=False)
+            "aio", NAMESPACE, command=["sh", "-c", "echo out"], stderr=True, stdin=False, stdout=True, tty=False
+        )
         assert said == "out\n"
         await core.delete_namespaced_pod("aio", NAMESPACE)
 
@@ -148,11 +175,18 @@ def test_lightkube_creates_watches_logs_applies_and_deletes(echo: TestCluster) -
 def test_client_node_creates_watches_logs_execs_attaches_and_forwards(echo: TestCluster, tmp_path: Path) -> None:
     node = shutil.which("node")
     if node is None or not (NODE_MODULES / "@kubernetes" / "client-node").is_dir():
-        pytest.skip("no node with @kubernetes/client-node below build/node (npm install --prefix build/node @kubernetes/client-node)")
+        pytest.skip(
+            "no @kubernetes/client-node (npm install --prefix build/node @kubernetes/client-node@1)"
+        )
     script = NODE_MODULES.parent / "client_node.mjs"
     script.write_text((Path(__file__).parent / "client_node.mjs").read_text())
-    answer = subprocess.run([node, str(script), NAMESPACE], capture_output=True, text=True, timeout=90,
-                            env=dict(os.environ) | {"KUBECONFIG": str(echo.kubeconfig)})
+    answer = subprocess.run(
+        [node, str(script), NAMESPACE],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        env=dict(os.environ) | {"KUBECONFIG": str(echo.kubeconfig)},
+    )
     assert answer.returncode == 0, answer.stderr + answer.stdout
     assert answer.stdout.split("\n")[:-1] == ["create", "watch", "logs", "exec 3", "attach", "portforward true"]
 

@@ -79,7 +79,9 @@ def test_apply_says_created_then_unchanged_then_configured(kubectl: Kubectl) -> 
 
 
 def test_apply_refuses_a_misspelt_field_before_it_is_stored(kubectl: Kubectl) -> None:
-    answer = kubectl.run("apply", "-f", "-", stdin="apiVersion: v1\nkind: ConfigMap\nmetadata: {name: bad}\ndatta: {a: b}\n")
+    answer = kubectl.run(
+        "apply", "-f", "-", stdin="apiVersion: v1\nkind: ConfigMap\nmetadata: {name: bad}\ndatta: {a: b}\n"
+    )
     assert answer.returncode == 1
     assert "datta" in answer.stderr
     assert kubectl.run("get", "cm", "bad").returncode == 1
@@ -121,19 +123,36 @@ def test_logs_by_container_tail_since_and_timestamps(pods: Kubectl) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}\S+ two\n", stamped)
     both = pods("logs", "talker", "--all-containers")
     assert "one 0\n" in both and "two\n" in both
-    assert "choose one of" in pods.run("logs", "talker").stderr or "Defaulted container" in pods.run("logs", "talker").stderr
+    assert (
+        "choose one of" in pods.run("logs", "talker").stderr
+        or "Defaulted container" in pods.run("logs", "talker").stderr
+    )
 
 
 def test_logs_follow_ends_when_the_container_does(pods: Kubectl) -> None:
-    pods("run", "short", "--image=busybox", "--restart=Never", "--command", "--", "sh", "-c",
-         "for i in 1 2 3; do echo line $i; sleep 0.3; done")
+    pods(
+        "run",
+        "short",
+        "--image=busybox",
+        "--restart=Never",
+        "--command",
+        "--",
+        "sh",
+        "-c",
+        "for i in 1 2 3; do echo line $i; sleep 0.3; done",
+    )
     eventually(lambda: pods("get", "pod", "short", "-o", "jsonpath={.status.phase}") in ("Running", "Succeeded"))
     assert pods("logs", "-f", "short").splitlines() == ["line 1", "line 2", "line 3"]
 
 
 def test_logs_previous_shows_the_run_before(kubectl: Kubectl) -> None:
     kubectl("run", "again", "--image=busybox", "--command", "--", "sh", "-c", "echo run $(date +%N); sleep 0.2; exit 1")
-    eventually(lambda: kubectl("get", "pod", "again", "-o", "jsonpath={.status.containerStatuses[0].restartCount}") not in ("", "0"))
+    eventually(
+        lambda: (
+            kubectl("get", "pod", "again", "-o", "jsonpath={.status.containerStatuses[0].restartCount}")
+            not in ("", "0")
+        )
+    )
     assert re.fullmatch(r"run \d+\n", kubectl("logs", "again", "--previous"))
     kubectl("delete", "pod", "again", "--now")
 
@@ -176,8 +195,23 @@ def test_exec_it_is_a_terminal_that_can_be_resized(pods: Kubectl) -> None:
 
 
 def test_attach_it_reaches_the_running_shell(kubectl: Kubectl) -> None:
-    kubectl("apply", "-f", "-", stdin=json.dumps({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "attached"}, "spec": {
-        "containers": [{"name": "attached", "image": "busybox", "command": ["sh"], "stdin": True, "tty": True}]}}))
+    kubectl(
+        "apply",
+        "-f",
+        "-",
+        stdin=json.dumps(
+            {
+                "kind": "Pod",
+                "apiVersion": "v1",
+                "metadata": {"name": "attached"},
+                "spec": {
+                    "containers": [
+                        {"name": "attached", "image": "busybox", "command": ["sh"], "stdin": True, "tty": True}
+                    ]
+                },
+            }
+        ),
+    )
     kubectl("wait", "--for=condition=Ready", "pod/attached", "--timeout=30s")
     child = _terminal(kubectl, "attach", "-it", "attached")
     child.sendline("")
@@ -262,12 +296,19 @@ def test_a_deployment_rolls_out_scales_and_rolls_back(kubectl: Kubectl) -> None:
     eventually(lambda: kubectl("get", "deployment", "web", "-o", "jsonpath={.status.readyReplicas}") == "3")
     kubectl("set", "image", "deployment/web", "sleeper=miniplane.local/ticker")
     assert "successfully rolled out" in kubectl("rollout", "status", "deployment/web", "--timeout=60s")
-    assert kubectl("get", "deployment", "web", "-o", "jsonpath={.metadata.annotations.deployment\\.kubernetes\\.io/revision}") == "2"
+    assert (
+        kubectl(
+            "get", "deployment", "web", "-o", "jsonpath={.metadata.annotations.deployment\\.kubernetes\\.io/revision}"
+        )
+        == "2"
+    )
     kubectl("rollout", "undo", "deployment/web")
     kubectl("rollout", "status", "deployment/web", "--timeout=60s")
     assert kubectl("get", "deployment", "web", "-o", "jsonpath={..image}") == "miniplane.local/sleeper"
     kubectl("expose", "deployment", "web", "--port=80", "--target-port=8080")
-    eventually(lambda: len(kubectl("get", "endpoints", "web", "-o", "jsonpath={.subsets[*].addresses[*].ip}").split()) == 3)
+    eventually(
+        lambda: len(kubectl("get", "endpoints", "web", "-o", "jsonpath={.subsets[*].addresses[*].ip}").split()) == 3
+    )
     kubectl("delete", "deployment", "web")
     eventually(lambda: kubectl("get", "pods", "-l", "app=web", "-o", "name") == "")
 
@@ -294,9 +335,19 @@ def test_label_annotate_and_patch_of_every_kind(kubectl: Kubectl) -> None:
 def test_apply_server_side_owns_fields_and_conflicts(kubectl: Kubectl) -> None:
     manifest = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: owned}\ndata: {a: '1'}\n"
     assert "serverside-applied" in kubectl("apply", "--server-side", "-f", "-", stdin=manifest)
-    other = kubectl.run("apply", "--server-side", "--field-manager=other", "-f", "-", stdin=manifest.replace("'1'", "'2'"))
+    other = kubectl.run(
+        "apply", "--server-side", "--field-manager=other", "-f", "-", stdin=manifest.replace("'1'", "'2'")
+    )
     assert other.returncode == 1 and "conflict" in other.stderr
-    kubectl("apply", "--server-side", "--field-manager=other", "--force-conflicts", "-f", "-", stdin=manifest.replace("'1'", "'2'"))
+    kubectl(
+        "apply",
+        "--server-side",
+        "--field-manager=other",
+        "--force-conflicts",
+        "-f",
+        "-",
+        stdin=manifest.replace("'1'", "'2'"),
+    )
     assert kubectl("get", "cm", "owned", "-o", "jsonpath={.data.a}") == "2"
 
 
@@ -338,7 +389,16 @@ def test_a_role_lets_a_service_account_do_just_that(kubectl: Kubectl) -> None:
 
 
 def test_delete_waits_for_the_grace_of_the_pod(kubectl: Kubectl) -> None:
-    kubectl("run", "slow", "--image=busybox", "--command", "--", "sh", "-c", "trap 'sleep 1; exit 0' TERM; while true; do sleep 0.1; done")
+    kubectl(
+        "run",
+        "slow",
+        "--image=busybox",
+        "--command",
+        "--",
+        "sh",
+        "-c",
+        "trap 'sleep 1; exit 0' TERM; while true; do sleep 0.1; done",
+    )
     kubectl("wait", "--for=condition=Ready", "pod/slow", "--timeout=30s")
     started = time.monotonic()
     kubectl("delete", "pod", "slow", "--grace-period=20")
@@ -346,7 +406,9 @@ def test_delete_waits_for_the_grace_of_the_pod(kubectl: Kubectl) -> None:
 
 
 def test_run_it_rm_is_a_shell_that_leaves_nothing_behind(kubectl: Kubectl) -> None:
-    child = _terminal(kubectl, "run", "guest", "--rm", "-it", "--image=busybox", "--restart=Never", "--command", "--", "sh")
+    child = _terminal(
+        kubectl, "run", "guest", "--rm", "-it", "--image=busybox", "--restart=Never", "--command", "--", "sh"
+    )
     child.expect("pressing enter|[#$] ")
     child.sendline("")
     child.sendline("echo sum $((6*7))")
@@ -367,8 +429,13 @@ def test_debug_adds_an_ephemeral_container_to_a_running_pod(pods: Kubectl) -> No
 
 
 def test_cordon_keeps_new_pods_away_and_drain_evicts(kubectl: Kubectl) -> None:
-    kubectl("run", "moved", "--image=miniplane.local/sleeper", "--overrides",
-            json.dumps({"spec": {"nodeName": "node-2", "terminationGracePeriodSeconds": 1}}))
+    kubectl(
+        "run",
+        "moved",
+        "--image=miniplane.local/sleeper",
+        "--overrides",
+        json.dumps({"spec": {"nodeName": "node-2", "terminationGracePeriodSeconds": 1}}),
+    )
     kubectl("wait", "--for=condition=Ready", "pod/moved", "--timeout=30s")
     try:
         kubectl("cordon", "node-2")
@@ -385,9 +452,23 @@ def test_cordon_keeps_new_pods_away_and_drain_evicts(kubectl: Kubectl) -> None:
 def test_a_certificate_is_asked_for_approved_and_issued(kubectl: Kubectl) -> None:
     name = f"person-{kubectl.namespace}"
     request = base64.b64encode(new_csr(new_key(), "jane", ["readers"])).decode()
-    kubectl("apply", "-f", "-", stdin=json.dumps({
-        "kind": "CertificateSigningRequest", "apiVersion": "certificates.k8s.io/v1", "metadata": {"name": name},
-        "spec": {"request": request, "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"]}}))
+    kubectl(
+        "apply",
+        "-f",
+        "-",
+        stdin=json.dumps(
+            {
+                "kind": "CertificateSigningRequest",
+                "apiVersion": "certificates.k8s.io/v1",
+                "metadata": {"name": name},
+                "spec": {
+                    "request": request,
+                    "signerName": "kubernetes.io/kube-apiserver-client",
+                    "usages": ["client auth"],
+                },
+            }
+        ),
+    )
     assert "Pending" in kubectl("get", "csr", name)
     kubectl("certificate", "approve", name)
     issued = eventually(lambda: kubectl("get", "csr", name, "-o", "jsonpath={.status.certificate}"))
@@ -398,7 +479,13 @@ def test_a_certificate_is_asked_for_approved_and_issued(kubectl: Kubectl) -> Non
 
 def test_api_resources_and_cluster_info_are_complete(kubectl: Kubectl) -> None:
     listed = kubectl("api-resources", "--verbs=list", "-o", "name").split()
-    assert {"pods", "deployments.apps", "jobs.batch", "leases.coordination.k8s.io", "networkpolicies.networking.k8s.io"} <= set(listed)
+    assert {
+        "pods",
+        "deployments.apps",
+        "jobs.batch",
+        "leases.coordination.k8s.io",
+        "networkpolicies.networking.k8s.io",
+    } <= set(listed)
     assert "is running at" in kubectl("cluster-info")
     assert "v1.36" in kubectl("version")
 
@@ -412,8 +499,13 @@ def test_all_the_tar_cp_needs_is_in_the_pod(pods: Kubectl, tmp_path: Path) -> No
     source = tmp_path / "one"
     source.write_text("hello")
     pods("cp", str(source), "shell:/data/one", "-c", "c")
-    archive = subprocess.run(pods.argv("exec", "shell", "--", "tar", "cf", "-", "-C", "/data", "one"), capture_output=True,
-                             env=pods.environment, timeout=60, check=True).stdout
+    archive = subprocess.run(
+        pods.argv("exec", "shell", "--", "tar", "cf", "-", "-C", "/data", "one"),
+        capture_output=True,
+        env=pods.environment,
+        timeout=60,
+        check=True,
+    ).stdout
     (tmp_path / "a.tar").write_bytes(archive)
     with tarfile.open(tmp_path / "a.tar") as tar:
         member = tar.extractfile("one")

@@ -19,8 +19,10 @@ async def test_every_recorded_answer_of_kubernetes_is_ours_too(make_cluster: Mak
     cluster = make_cluster(storage=storage)
     context = ssl.create_default_context(cafile=cluster.state.path / "pki" / "ca.crt")
     differences = {}
-    async with cluster.session() as admin, aiohttp.ClientSession(
-            cluster.url, connector=aiohttp.TCPConnector(ssl=context)) as nobody:
+    async with (
+        cluster.session() as admin,
+        aiohttp.ClientSession(cluster.url, connector=aiohttp.TCPConnector(ssl=context)) as nobody,
+    ):
         for exchange in conversation():
             if found := await replay(exchange, admin, nobody):
                 differences[exchange.name] = found

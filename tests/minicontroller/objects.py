@@ -44,16 +44,42 @@ def meta(name: str, **more: Any) -> JSON:
     return {"name": name, "namespace": "ns", "uid": f"uid-{name}", "resourceVersion": "1", "generation": 1, **more}
 
 
-def pod(name: str, owner: JSON | None = None, *, phase: str = "Running", ready: bool = True, node: str = "n1", **more: Any) -> JSON:
-    references = [{"apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": owner["metadata"]["name"],
-                   "uid": owner["metadata"]["uid"], "controller": True}] if owner else []
-    conditions = [{"type": "Ready", "status": "True" if ready else "False", "lastTransitionTime": "2026-01-01T00:00:00Z"}]
-    return {"kind": "Pod", "apiVersion": "v1", "metadata": meta(name, labels={"app": "x"}, ownerReferences=references, **more),
-            "spec": {"nodeName": node, "containers": [{"name": "c", "image": "i"}]},
-            "status": {"phase": phase, "conditions": conditions, "podIP": "127.244.1.9"}}
+def pod(
+    name: str, owner: JSON | None = None, *, phase: str = "Running", ready: bool = True, node: str = "n1", **more: Any
+) -> JSON:
+    references = (
+        [
+            {
+                "apiVersion": owner["apiVersion"],
+                "kind": owner["kind"],
+                "name": owner["metadata"]["name"],
+                "uid": owner["metadata"]["uid"],
+                "controller": True,
+            }
+        ]
+        if owner
+        else []
+    )
+    conditions = [
+        {"type": "Ready", "status": "True" if ready else "False", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    ]
+    return {
+        "kind": "Pod",
+        "apiVersion": "v1",
+        "metadata": meta(name, labels={"app": "x"}, ownerReferences=references, **more),
+        "spec": {"nodeName": node, "containers": [{"name": "c", "image": "i"}]},
+        "status": {"phase": phase, "conditions": conditions, "podIP": "127.244.1.9"},
+    }
 
 
 def replica_set(name: str = "rs", replicas: int = 2, **more: Any) -> JSON:
-    return {"kind": "ReplicaSet", "apiVersion": "apps/v1", "metadata": meta(name, **more),
-            "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": "x"}},
-                     "template": {"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}}
+    return {
+        "kind": "ReplicaSet",
+        "apiVersion": "apps/v1",
+        "metadata": meta(name, **more),
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": "x"}},
+            "template": {"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}},
+        },
+    }

@@ -11,8 +11,10 @@ COLLECTION = Collection("", "v1", "configmaps", "ConfigMap", True, frozenset({"l
 
 def node(name: str, *owners: str, finalizers: tuple[str, ...] = (), going: bool = False, blocks: bool = True) -> Node:
     metadata: dict[str, Any] = {"name": name, "namespace": "ns", "uid": name, "resourceVersion": "1"}
-    metadata["ownerReferences"] = [{"apiVersion": "v1", "kind": "ConfigMap", "name": owner, "uid": owner,
-                                    "blockOwnerDeletion": blocks} for owner in owners]
+    metadata["ownerReferences"] = [
+        {"apiVersion": "v1", "kind": "ConfigMap", "name": owner, "uid": owner, "blockOwnerDeletion": blocks}
+        for owner in owners
+    ]
     metadata["finalizers"] = list(finalizers)
     if going:
         metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"

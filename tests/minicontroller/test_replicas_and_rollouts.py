@@ -53,10 +53,19 @@ async def test_a_pod_being_deleted_does_not_count() -> None:
 
 
 def deployment(replicas: int = 2, image: str = "i", **spec: object) -> dict[str, object]:
-    return {"kind": "Deployment", "apiVersion": "apps/v1", "metadata": meta("web"), "spec": {
-        "replicas": replicas, "selector": {"matchLabels": {"app": "x"}}, "progressDeadlineSeconds": 600,
-        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-        "template": {"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "c", "image": image}]}}, **spec}}
+    return {
+        "kind": "Deployment",
+        "apiVersion": "apps/v1",
+        "metadata": meta("web"),
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": "x"}},
+            "progressDeadlineSeconds": 600,
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "template": {"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "c", "image": image}]}},
+            **spec,
+        },
+    }
 
 
 async def test_a_new_deployment_makes_one_replica_set_named_after_its_template() -> None:
@@ -74,8 +83,14 @@ async def test_a_new_deployment_makes_one_replica_set_named_after_its_template()
 async def test_a_changed_template_starts_a_second_set_within_the_surge() -> None:
     informers = StillInformers()
     controller = Deployments(informers)
-    old = replica_set("web-old", 2, annotations={REVISION: "1"}, ownerReferences=[{
-        "kind": "Deployment", "apiVersion": "apps/v1", "name": "web", "uid": "uid-web", "controller": True}])
+    old = replica_set(
+        "web-old",
+        2,
+        annotations={REVISION: "1"},
+        ownerReferences=[
+            {"kind": "Deployment", "apiVersion": "apps/v1", "name": "web", "uid": "uid-web", "controller": True}
+        ],
+    )
     old["status"] = {"replicas": 2, "readyReplicas": 2, "availableReplicas": 2}
     informers.put("deployments.apps", deployment(image="new"))
     informers.put("replicasets.apps", old)
@@ -88,7 +103,9 @@ sizes = st.builds(lambda replicas, part: Sizes(replicas, min(replicas, part)), s
 
 
 @given(st.integers(0, 10), st.integers(0, 3), st.integers(0, 3), sizes, st.lists(sizes, max_size=3))
-def test_a_rolling_update_never_exceeds_its_budget(wanted: int, surge: int, missing: int, new: Sizes, old: list[Sizes]) -> None:
+def test_a_rolling_update_never_exceeds_its_budget(
+    wanted: int, surge: int, missing: int, new: Sizes, old: list[Sizes]
+) -> None:
     budget = Budget.of(wanted, {"maxSurge": surge, "maxUnavailable": missing})
     grown, shrunk = next_sizes(budget, new, old)
     before = new.replicas + sum(item.replicas for item in old)

@@ -15,8 +15,13 @@ JSON = dict[str, Any]
 
 
 def node(name: str, *, cpu: str = "4", labels: JSON | None = None, **spec: Any) -> JSON:
-    return {"kind": "Node", "apiVersion": "v1", "metadata": {"name": name, "uid": name, "labels": labels or {}},
-            "spec": spec, "status": {"allocatable": {"cpu": cpu, "memory": "8Gi", "pods": "110"}}}
+    return {
+        "kind": "Node",
+        "apiVersion": "v1",
+        "metadata": {"name": name, "uid": name, "labels": labels or {}},
+        "spec": spec,
+        "status": {"allocatable": {"cpu": cpu, "memory": "8Gi", "pods": "110"}},
+    }
 
 
 def unbound(**spec: Any) -> JSON:
@@ -35,8 +40,10 @@ def test_quantities_are_exact() -> None:
 
 
 def test_init_containers_count_only_as_their_maximum() -> None:
-    asked = unbound(initContainers=[{"name": "i", "resources": {"requests": {"cpu": "3"}}}],
-                    containers=[{"name": "c", "resources": {"requests": {"cpu": "1"}}}])
+    asked = unbound(
+        initContainers=[{"name": "i", "resources": {"requests": {"cpu": "3"}}}],
+        containers=[{"name": "c", "resources": {"requests": {"cpu": "1"}}}],
+    )
     assert request_of(asked).values["cpu"] == 3
 
 
@@ -78,7 +85,8 @@ def test_the_emptier_node_is_chosen() -> None:
 
 def test_the_message_counts_reasons_as_upstream_does() -> None:
     assert failure_message(["Insufficient cpu", "Insufficient cpu, Insufficient memory"]).startswith(
-        "0/2 nodes are available: 1 Insufficient memory, 2 Insufficient cpu.")
+        "0/2 nodes are available: 1 Insufficient memory, 2 Insufficient cpu."
+    )
 
 
 async def test_a_pod_that_fits_is_bound_and_an_event_says_so() -> None:
