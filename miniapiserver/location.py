@@ -8,6 +8,7 @@ My job: container resolution, query translation to the kubelet's names, and the 
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from posixpath import normpath
 from typing import Any
 from urllib.parse import quote, unquote, urlencode
@@ -16,7 +17,6 @@ from miniapiserver.errors import (
     BadRequest,
     FieldError,
     Invalid,
-    NotFound,
     ServiceUnavailable,
     forbidden_field,
     invalid,
@@ -148,8 +148,6 @@ def _integer(query: Pairs, name: str) -> int | None:
 
 def _whole_seconds(text: str) -> str:
     """RFC 3339 without the fraction of a second, which upstream cuts on this hop. Raises BadRequest."""
-    from datetime import datetime
-
     try:
         when = datetime.fromisoformat(text)
     except ValueError:
@@ -233,8 +231,8 @@ def default_port(scheme: str) -> int:
 
 def pod_target(pod: JSON, asked: ProxyID, permits: Callable[[str], bool]) -> tuple[str, str]:
     """Host and port text of a pod. Raises BadRequest for an address that may not be dialed."""
-    addresses = (pod.get("status") or {}).get("podIPs") or []
-    host = str(addresses[0].get("ip", "")) if addresses else ""
+    addresses = addresses_of(pod)
+    host = addresses[0] if addresses else ""
     if not permits(host):
         raise BadRequest("address not allowed")
     return host, asked.port or _first_container_port(pod)
@@ -297,7 +295,14 @@ def _rotated(items: list[Any], start: Callable[[int], int]) -> list[Any]:
 
 def backs(pod: JSON, ip: str) -> bool:
     """Whether a pod really has this address."""
-    return any(entry.get("ip") == ip for entry in (pod.get("status") or {}).get("podIPs") or ())
+    return ip in addresses_of(pod)
+
+
+def addresses_of(pod: JSON) -> list[str]:
+    """A pod's addresses, also where only the old single field is set."""
+    status = pod.get("status") or {}
+    listed = [str(entry.get("ip", "")) for entry in status.get("podIPs") or ()]
+    return listed or [address for address in (status.get("podIP"),) if address]
 
 
 def proxied_path(tail: str) -> str:
@@ -313,7 +318,3 @@ def proxied_path(tail: str) -> str:
 
 def _segment(text: str) -> str:
     return quote(text, safe="")
-
-
-def not_found_node(name: str) -> NotFound:
-    return NotFound.resource("nodes", "", name)
