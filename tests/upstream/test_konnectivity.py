@@ -2,7 +2,7 @@
 and proxy-test-client (`go build -mod=vendor ./cmd/{server,agent,test-client}` of apiserver-network-proxy).
 
 Each direction of the wire protocol: our server with the real agent, our agent with the real server, the real client
-library (the one inside kube-apiserver) with our server in both modes, and our API server's dialers with the real server.
+library (the one in kube-apiserver) with our server in both modes, and our API server's dialers with the real server.
 """
 
 import asyncio
