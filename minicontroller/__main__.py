@@ -1,7 +1,7 @@
 """`python -m minicontroller`: flags, two clients, all controllers in one task group.
 
-My job: compose. 0 after SIGTERM or SIGINT, 1 with one clear line when a file cannot be used. The API server may come later than I do: every
-informer retries.
+My job: compose. 0 after SIGTERM or SIGINT, 1 with one clear line when a file cannot be used. The API server may come
+later than I do: every informer retries.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from certs.authority import Authority
 from certs.errors import CertsError
 from minicontroller.certificates import Approver, Cleaner, Signer
 from minicontroller.controller import Controller
+from minicontroller.cronjobs import CronJobs
 from minicontroller.daemonsets import DaemonSets
 from minicontroller.deployments import Deployments
 from minicontroller.disruption import Disruption
@@ -32,6 +33,7 @@ from minicontroller.replicasets import REPLICA_SETS, REPLICATION_CONTROLLERS, Re
 from minicontroller.resourcequota import ResourceQuotas
 from minicontroller.scheduler.scheduler import Scheduler
 from minicontroller.serviceaccounts import RootCA, ServiceAccounts
+from minicontroller.statefulsets import StatefulSets
 from wire.apiclient import Client
 
 log = logging.getLogger("controller")
@@ -58,14 +60,25 @@ def parse(argv: Sequence[str]) -> Config:
     parser.add_argument("--cluster-signing-cert-file", type=Path)
     parser.add_argument("--cluster-signing-key-file", type=Path)
     parser.add_argument("--cluster-signing-duration", type=duration, default=365 * 24 * 3600.0)
-    parser.add_argument("--cluster-signing-minimum", type=duration, default=600.0,
-                        help="no certificate lives shorter; upstream's floor is ten minutes")
+    parser.add_argument(
+        "--cluster-signing-minimum",
+        type=duration,
+        default=600.0,
+        help="no certificate lives shorter; upstream's floor is ten minutes",
+    )
     parser.add_argument("--root-ca-file", type=Path)
     parser.add_argument("--node-monitor-grace-period", type=duration, default=40.0)
     args = parser.parse_args(argv)
-    return Config(args.kubeconfig, args.scheduler_kubeconfig, args.cluster_signing_cert_file, args.cluster_signing_key_file,
-                  args.root_ca_file, args.node_monitor_grace_period, args.cluster_signing_duration,
-                  args.cluster_signing_minimum)
+    return Config(
+        args.kubeconfig,
+        args.scheduler_kubeconfig,
+        args.cluster_signing_cert_file,
+        args.cluster_signing_key_file,
+        args.root_ca_file,
+        args.node_monitor_grace_period,
+        args.cluster_signing_duration,
+        args.cluster_signing_minimum,
+    )
 
 
 def duration(text: str) -> float:
@@ -78,10 +91,25 @@ def manager(config: Config, informers: Informers) -> list[Controller]:
     """Everything the controller manager's identity does."""
     clock = time.time
     found: list[Controller] = [
-        Namespaces(informers), ServiceAccounts(informers), Endpoints(informers), EndpointSlices(informers),
-        Replicas(informers, REPLICA_SETS, clock), Replicas(informers, REPLICATION_CONTROLLERS, clock), Deployments(informers),
-        DaemonSets(informers), Jobs(informers), NodeLifecycle(informers, config.node_grace), PodGC(informers),
-        Disruption(informers), Approver(informers), Cleaner(informers), GarbageCollector(informers), ResourceQuotas(informers)]
+        Namespaces(informers),
+        ServiceAccounts(informers),
+        Endpoints(informers),
+        EndpointSlices(informers),
+        Replicas(informers, REPLICA_SETS, clock),
+        Replicas(informers, REPLICATION_CONTROLLERS, clock),
+        Deployments(informers),
+        DaemonSets(informers),
+        Jobs(informers),
+        CronJobs(informers),
+        StatefulSets(informers),
+        NodeLifecycle(informers, config.node_grace),
+        PodGC(informers),
+        Disruption(informers),
+        Approver(informers),
+        Cleaner(informers),
+        GarbageCollector(informers),
+        ResourceQuotas(informers),
+    ]
     if config.root_ca is not None:
         found.append(RootCA(informers, clock, config.root_ca.read_text()))
     if config.signing_cert is not None and config.signing_key is not None:
@@ -92,8 +120,10 @@ def manager(config: Config, informers: Informers) -> list[Controller]:
 
 async def serve(config: Config) -> None:
     """Run until cancelled."""
-    async with (Client.from_kubeconfig(config.kubeconfig, "minicontroller") as manager_client,
-                Client.from_kubeconfig(config.scheduler_kubeconfig, "minischeduler") as scheduler_client):
+    async with (
+        Client.from_kubeconfig(config.kubeconfig, "minicontroller") as manager_client,
+        Client.from_kubeconfig(config.scheduler_kubeconfig, "minischeduler") as scheduler_client,
+    ):
         managed, scheduled = Informers(manager_client), Informers(scheduler_client)
         controllers = [*manager(config, managed), Scheduler(scheduled)]
         async with asyncio.TaskGroup() as group:
