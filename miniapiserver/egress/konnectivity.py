@@ -301,3 +301,5 @@ class _Relays:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        # One turn for the transports that were cut off to let go of their sockets.
+        await asyncio.sleep(0)
