@@ -43,8 +43,9 @@ from minikubelet.serviceproxy.reachable import APIServerAddress
 from minikubelet.serving import serving_files
 from minikubelet.version import USER_AGENT
 from wire.apiclient import Client, resource_path
-from wire.connections import Ledger, serve_ledger
+from wire.connections import Ledger
 from wire.informer import Informer
+from wire.ledgerfeed import serve_ledger
 from wire.tls import server_context
 
 LAST_GRACE = 2.0

@@ -248,9 +248,15 @@ def _version(options: argparse.Namespace) -> int:
     return version(as_json=options.json)
 
 
+def _add_lab(commands: Any) -> None:
+    from miniplane.labcommands import add
+
+    add(commands, _command, _state)
+
+
 _COMMANDS: Final = (
     _add_up, _add_down, _add_status, _add_restart, _add_logs, _add_export, _add_kubeconfig, _add_doctor, _add_image,
-    _add_completion, _add_version,
+    _add_lab, _add_completion, _add_version,
 )  # fmt: skip
 
 

@@ -5,18 +5,16 @@ configuration. The map, `miniplane paths`, metrics and the demo read this and no
 assignments; certificates are decoded and bytes counted only when somebody looks.
 """
 
-import asyncio
+import enum
 import hashlib
 import itertools
-import os
 import ssl
 import time
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Any
-
-import orjson
 
 from wire.errors import PeerProtocolError
 from wire.protocol.x509 import read_certificate
@@ -25,7 +23,26 @@ from wire.stream import Stream
 JSON = dict[str, Any]
 
 KEPT = 200  # ended connections that are still shown
-SOCKET_MODE = 0o600
+
+
+class Protection(enum.Enum):
+    """What a stranger between the two ends could do, by the live TLS object."""
+
+    VERIFIED = "verified"  # nothing
+    UNVERIFIED = "unverified"  # stand in between: encrypted, but to whom nobody checked
+    PLAIN = "plain"  # read and write along
+    NONE = "none"  # there was no connection
+
+
+@dataclass(slots=True)
+class Total:
+    """What all connections of one path and protection amount to."""
+
+    live: int = 0
+    ended: int = 0
+    failed: int = 0
+    received: int = 0
+    sent: int = 0
 
 
 class Connection:
@@ -89,6 +106,20 @@ class Connection:
             self.ledger._ended(self)
 
     @property
+    def bytes(self) -> tuple[int, int]:
+        """Received and sent, TLS not counted."""
+        return (self._stream.bytes_in, self._stream.bytes_out) if self._stream else self._bytes
+
+    @property
+    def protection(self) -> Protection:
+        if self._tls is not None:
+            return Protection.VERIFIED if self.verified is not None else Protection.UNVERIFIED
+        if self._stream is not None or any(self._bytes):
+            return Protection.PLAIN
+        # Refused before it was one, or over before a byte went through it: nothing was exposed.
+        return Protection.NONE
+
+    @property
     def state(self) -> str:
         if self.ended is not None:
             return "failed" if self.error is not None else "closed"
@@ -96,7 +127,7 @@ class Connection:
 
     def facts(self) -> JSON:
         """The entry as JSON. Certificates are decoded here, not when the connection is made."""
-        received, sent = (self._stream.bytes_in, self._stream.bytes_out) if self._stream else self._bytes
+        received, sent = self.bytes
         return {
             "id": self.id,
             "from": self.source,
@@ -106,6 +137,7 @@ class Connection:
             "tls": {"version": self._tls, "cipher": self._cipher} if self._tls else None,
             "peerCertificate": _certificate(self._der) if self._der else None,
             "verifiedBy": self.verified,
+            "protection": self.protection.value,
             "credentials": self.credentials,
             "bytesIn": received,
             "bytesOut": sent,
@@ -123,6 +155,8 @@ class Ledger:
         self._live: dict[int, Connection] = {}
         self._history: deque[Connection] = deque(maxlen=kept)
         self._numbers = itertools.count(1)
+        self._past: dict[tuple[str, Protection], Total] = {}
+        self._watchers: list[set[Connection]] = []
 
     def record(
         self, *, source: str, target: str, path: str = "direct", purpose: str = "", credentials: str = "none"
@@ -135,6 +169,41 @@ class Ledger:
     def _ended(self, connection: Connection) -> None:
         self._live.pop(connection.id, None)
         self._history.append(connection)
+        total = self._past.setdefault((connection.path, connection.protection), Total())
+        received, sent = connection.bytes
+        total.received += received
+        total.sent += sent
+        if connection.error is None:
+            total.ended += 1
+        else:
+            total.failed += 1
+        for watcher in self._watchers:
+            watcher.add(connection)
+
+    def totals(self) -> dict[tuple[str, Protection], Total]:
+        """By path and protection, since the process began."""
+        found = {key: replace(total) for key, total in self._past.items()}
+        for connection in self._live.values():
+            total = found.setdefault((connection.path, connection.protection), Total())
+            received, sent = connection.bytes
+            total.live += 1
+            total.received += received
+            total.sent += sent
+        return found
+
+    @contextmanager
+    def watched(self) -> Iterator[set[Connection]]:
+        """A set into which ended connections fall, for one who follows what changes and empties it."""
+        ended: set[Connection] = set()
+        self._watchers.append(ended)
+        try:
+            yield ended
+        finally:
+            self._watchers.remove(ended)
+
+    def standing(self) -> Iterable[Connection]:
+        """The live ones."""
+        return self._live.values()
 
     @property
     def live(self) -> int:
@@ -162,36 +231,3 @@ def _certificate(der: bytes) -> JSON:
 
 def _rfc3339(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-
-
-@asynccontextmanager
-async def serve_ledger(ledger: Ledger, path: str | os.PathLike[str]) -> AsyncIterator[None]:
-    """Answer every connection to a UNIX socket with the snapshot as one JSON array, then close it."""
-    where = os.fspath(path)
-
-    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError):
-            writer.write(orjson.dumps(ledger.snapshot()) + b"\n")
-            await writer.drain()
-        writer.close()
-
-    with suppress(FileNotFoundError):
-        os.unlink(where)
-    server = await asyncio.start_unix_server(answer, where)
-    os.chmod(where, SOCKET_MODE)
-    try:
-        yield
-    finally:
-        server.close()
-        with suppress(FileNotFoundError):
-            os.unlink(where)
-
-
-async def read_ledger(path: str | os.PathLike[str]) -> list[JSON]:
-    """The snapshot of a running process. Raises OSError if nobody serves it."""
-    reader, writer = await asyncio.open_unix_connection(os.fspath(path))
-    try:
-        found: list[JSON] = orjson.loads(await reader.read())
-        return found
-    finally:
-        writer.close()

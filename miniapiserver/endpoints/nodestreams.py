@@ -13,6 +13,9 @@ from aiohttp import web
 from miniapiserver.apiserver import APIServer
 from miniapiserver.authorization.interface import Attributes, Decision
 from miniapiserver.config import Config, ConfigError
+from miniapiserver.connectionmetrics import add_connection_metrics
+from miniapiserver.egress.interface import EgressType
+from miniapiserver.egress.nodetunnels import ssh_tunnels
 from miniapiserver.egress.selector import EgressSelector, InvalidEgressConfiguration
 from miniapiserver.endpoints import containerlogs, portforward, proxy, remotecommand
 from miniapiserver.endpoints.noderequest import NodeRequest
@@ -22,7 +25,8 @@ from miniapiserver.kubelet import NodePath
 from miniapiserver.registry.registry import Registry
 from miniapiserver.request import Request
 from miniapiserver.resources.resource import Resource
-from wire.connections import Ledger, serve_ledger
+from wire.connections import Ledger
+from wire.ledgerfeed import serve_ledger
 
 JSON = dict[str, Any]
 
@@ -76,12 +80,13 @@ class NodeStreams:
         """With its path into the nodes' network, which ends with it. Raises ConfigError."""
         config, ledger = server.config, Ledger()
         async with contextlib.AsyncExitStack() as stack:
-            selector = egress_selector(config)
+            selector = await egress(server, stack)
             stack.push_async_callback(selector.aclose)
             path = NodePath(selector, ledger, kubelet_ca=config.kubelet_certificate_authority,
                             client_cert=config.kubelet_client_certificate, client_key=config.kubelet_client_key,
                             preferred=config.kubelet_preferred_address_types, allowed_cidrs=config.proxy_allow_cidrs)
             stack.push_async_callback(path.aclose)
+            add_connection_metrics(server.metrics, ledger)
             if config.connections_socket is not None:
                 await stack.enter_async_context(serve_ledger(ledger, str(config.connections_socket)))
             yield cls(server, path)
@@ -108,6 +113,18 @@ class NodeStreams:
         verdict = await self._server.authorizer.authorize(question)
         if verdict.decision is not Decision.ALLOW:
             raise Forbidden.resource(info.resource, info.group, info.name, verdict.reason)
+
+
+async def egress(server: APIServer, stack: contextlib.AsyncExitStack) -> EgressSelector:
+    """What the flags ask for; what it holds open ends with the stack. Raises ConfigError."""
+    config = server.config
+    if not config.ssh_user:
+        return egress_selector(config)
+    if config.egress_selector_config_file is not None:
+        raise ConfigError("--ssh-user and --egress-selector-config-file exclude each other")
+    tunnels = await stack.enter_async_context(
+        ssh_tunnels(config, server.registry.store_of("nodes").cache, server.health, server.metrics))
+    return EgressSelector({EgressType.CLUSTER: tunnels})
 
 
 def egress_selector(config: Config) -> EgressSelector:

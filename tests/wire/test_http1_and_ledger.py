@@ -12,14 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wire_certificates import Certificates
 
-from wire.connections import Ledger, read_ledger, serve_ledger
+from wire.connections import Ledger
 from wire.errors import ConnectionLost, PeerProtocolError
 from wire.http import HTTPServer
 from wire.httpclient import HTTPClient, request_head
+from wire.ledgerfeed import read_ledger, serve_ledger, watch_ledger
 from wire.net import dial_tcp
 from wire.protocol.http1 import BodyReader, Framing, framing, parse_head
 from wire.protocol.x509 import read_certificate
-from wire.stream import Stream, open_stream
+from wire.stream import Stream, open_stream, stream_pair
 from wire.tls import client_context, server_context
 
 
@@ -207,3 +208,39 @@ async def test_connection_that_the_server_closed_is_not_reused() -> None:
         async with await client.request("POST", "/b", body=b"{}") as answer:
             assert await answer.read() == b"3"
         await client.aclose()
+
+
+async def test_a_watcher_hears_of_what_changes_and_of_nothing_else(tmp_path: Path) -> None:
+    ledger = Ledger()
+    idle, busy = await stream_pair()
+    theirs, ours = await stream_pair()
+    ledger.record(source="me", target="idle").connected(idle)
+    entry = ledger.record(source="me", target="busy")
+    entry.connected(ours)
+    async with asyncio.timeout(10), serve_ledger(ledger, tmp_path / "l.sock"):
+        changes = watch_ledger(tmp_path / "l.sock")
+        assert {one["to"] for one in await anext(changes)} == {"idle", "busy"}
+        ours.write(b"12345")
+        await ours.drain()
+        assert await anext(changes) == [{"id": entry.id, "bytesIn": 0, "bytesOut": 5}]
+        ours.abort()
+        await ours.wait_closed()
+        (ended,) = await anext(changes)
+        assert (ended["to"], ended["bytesOut"], ended["protection"]) == ("busy", 5, "plain")
+        await changes.aclose()
+    for stream in (idle, busy, theirs):
+        stream.abort()
+
+
+async def test_totals_by_path_and_protection_keep_what_has_ended() -> None:
+    ledger = Ledger(kept=1)
+    for _ in range(3):
+        ledger.record(source="me", target="gone").close(ConnectionLost("refused"))
+    ours, theirs = await stream_pair()
+    ledger.record(source="me", target="there", path="ssh").connected(ours)
+    ours.write(b"123")
+    await ours.drain()
+    found = {(path, protection.value): total for (path, protection), total in ledger.totals().items()}
+    assert (found["direct", "none"].failed, found["ssh", "plain"].live, found["ssh", "plain"].sent) == (3, 1, 3)
+    for stream in (ours, theirs):
+        stream.abort()
