@@ -75,9 +75,10 @@ class Informer:
 
     async def _back_off(self, error: Exception) -> None:
         delay = self._delay * random.uniform(0.5, 1.0)
-        level = logging.DEBUG if self._delay <= FIRST_DELAY else logging.WARNING
-        _log.log(level, 'informer.retry path=%s in=%.1fs error="%s"', self.path, delay, error)
         is_eager = not self.synced.is_set() and time.monotonic() < self._eager_until
+        # Processes start in any order: that the API server is not there yet is no news at first.
+        level = logging.DEBUG if is_eager or self._delay <= FIRST_DELAY else logging.WARNING
+        _log.log(level, 'informer.retry path=%s in=%.1fs error="%s"', self.path, delay, error)
         self._delay = min(self._delay * 2, EAGER_DELAY if is_eager else LAST_DELAY)
         await asyncio.sleep(delay)
 
