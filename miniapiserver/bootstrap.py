@@ -1,8 +1,8 @@
 """What a cluster contains before anybody asks for it.
 
-My job: write the system's objects once the server runs: namespaces, priority classes, RBAC defaults, the `kubernetes` Service and its
-endpoints, the bootstrap token (upstream's post-start hooks). Idempotent: what is there stays as it is. I own nothing; `server` runs me and
-`/readyz` waits for me.
+My job: write the system's objects once the server runs: namespaces, priority classes, RBAC defaults, the
+`kubernetes` Service and its endpoints, the bootstrap token (upstream's post-start hooks). Idempotent: what is there
+stays as it is. I own nothing; `server` runs me and `/readyz` waits for me.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from miniapiserver.apiserver import APIServer
+from miniapiserver.authentication import published
 from miniapiserver.authentication.interface import AUTHENTICATED, MASTERS, UserInfo
 from miniapiserver.authorization import bootstrap_policy, own_roles
 from miniapiserver.errors import AlreadyExists
@@ -54,6 +55,8 @@ class Bootstrap:
             group.create_task(self._priority_classes(), name="bootstrap priority classes")
             group.create_task(self._kubernetes_service(), name="bootstrap kubernetes service")
             group.create_task(self._bootstrap_token(), name="bootstrap token")
+            group.create_task(self._put("configmaps", published.config_map(self._server.config)),
+                              name="bootstrap authentication config map")
         self.done = True
         log.info("bootstrap.done")
 
@@ -123,7 +126,8 @@ class Bootstrap:
         await self._put("endpointslices.discovery.k8s.io", {
             "metadata": {"name": "kubernetes", "namespace": "default",
                          "labels": {"kubernetes.io/service-name": "kubernetes"}},
-            "addressType": "IPv4", "endpoints": [{"addresses": [address], "conditions": {"ready": True}}], "ports": [port]})
+            "addressType": "IPv4", "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+            "ports": [port]})
 
     async def _put(self, storage: str, obj: JSON) -> None:
         """`obj` as it should be now, also when an earlier run wrote another address. Not validated: an API server on

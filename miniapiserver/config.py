@@ -32,6 +32,7 @@ class Config:
     requestheader_client_ca_file: Path | None = None
     requestheader_allowed_names: tuple[str, ...] = ()
     requestheader_username_headers: tuple[str, ...] = ("X-Remote-User",)
+    requestheader_uid_headers: tuple[str, ...] = ("X-Remote-Uid",)
     requestheader_group_headers: tuple[str, ...] = ("X-Remote-Group",)
     requestheader_extra_headers_prefix: tuple[str, ...] = ("X-Remote-Extra-",)
     kubelet_certificate_authority: Path | None = None
@@ -42,7 +43,7 @@ class Config:
     authorization_mode: tuple[str, ...] = ("AlwaysAllow",)
     authorization_webhook_config_file: Path | None = None
     authentication_config: Path | None = None
-    anonymous_auth: bool = True
+    anonymous_auth: bool | None = None
     token_auth_file: Path | None = None
     enable_bootstrap_token_auth: bool = False
     bootstrap_token_file: Path | None = None
@@ -118,7 +119,7 @@ def node_ports(text: str) -> range:
 
 def _flag(parser: argparse.ArgumentParser, name: str, kind: object, default: object) -> None:
     option = "--" + name.replace("_", "-")
-    if kind is bool:
+    if kind in (bool, bool | None):
         parser.add_argument(option, type=lambda text: text.lower() in ("true", "1", "t"), nargs="?", const=True,
                             default=default)
     elif kind in (int, float):

@@ -25,7 +25,8 @@ from miniapiserver.admission.webhookrules import Matcher
 from miniapiserver.admission.webhooks import MUTATING, VALIDATING, Webhooks
 from miniapiserver.apiserver import APIServer
 from miniapiserver.audit import AuditLog, Policy
-from miniapiserver.authentication.bearertoken import BearerTokenAuthenticator
+from miniapiserver.authentication import configuration
+from miniapiserver.authentication.bearertoken import AudienceAgnostic, BearerTokenAuthenticator
 from miniapiserver.authentication.bootstraptoken import BootstrapTokenAuthenticator
 from miniapiserver.authentication.chain import AuthenticatorChain
 from miniapiserver.authentication.interface import Authenticator, TokenAuthenticator
@@ -35,7 +36,7 @@ from miniapiserver.authentication.tokenfile import TokenFileAuthenticator
 from miniapiserver.authentication.x509 import CertificateAuthenticator
 from miniapiserver.authorization.chain import authorizer_chain, escalation_check
 from miniapiserver.bootstrap import Bootstrap
-from miniapiserver.config import Config, node_ports
+from miniapiserver.config import Config, ConfigError, node_ports
 from miniapiserver.endpoints.dispatch import Dispatch
 from miniapiserver.endpoints.health import Check, Health
 from miniapiserver.endpoints.nodestreams import NodeStreams, egress_selector
@@ -137,26 +138,39 @@ def _authenticators(config: Config, bearer: BearerTokenAuthenticator) -> Authent
     """In upstream's order: front proxy, client certificate, bearer token."""
     chain: list[Authenticator] = []
     if config.requestheader_client_ca_file is not None:
-        names = RequestHeaderNames(config.requestheader_username_headers, group=config.requestheader_group_headers,
+        names = RequestHeaderNames(config.requestheader_username_headers, config.requestheader_uid_headers,
+                                   group=config.requestheader_group_headers,
                                    extra_prefix=config.requestheader_extra_headers_prefix)
         chain.append(RequestHeaderAuthenticator(ClientCAs([config.requestheader_client_ca_file]),
                                                 config.requestheader_allowed_names, names))
     if config.client_ca_file is not None:
         chain.append(CertificateAuthenticator(ClientCAs([config.client_ca_file]), time.monotonic))
     chain.append(bearer)
+    rule = _anonymous(config)
+    return AuthenticatorChain(chain, anonymous=rule.enabled, anonymous_paths=rule.paths)
+
+
+def _anonymous(config: Config) -> configuration.AnonymousRule:
+    """Raises ConfigError when both the file and the flag say something."""
+    rule = configuration.read(config.authentication_config) if config.authentication_config is not None else None
+    if rule is not None and config.anonymous_auth is not None:
+        raise ConfigError("--anonymous-auth and the field anonymous of --authentication-config exclude each other")
     # With AlwaysAllow everybody may do everything; upstream then turns anonymous off rather than on for the world.
-    return AuthenticatorChain(chain, anonymous=config.anonymous_auth and "AlwaysAllow" not in config.authorization_mode)
+    if "AlwaysAllow" in config.authorization_mode:
+        return configuration.AnonymousRule(False)
+    return rule or configuration.AnonymousRule(config.anonymous_auth is not False)
 
 
 def _token_authenticators(config: Config, registry: Registry, clock: Clock) -> list[TokenAuthenticator]:
     found: list[TokenAuthenticator] = []
     if config.token_auth_file is not None:
-        found.append(TokenFileAuthenticator.read(config.token_auth_file))
+        found.append(AudienceAgnostic(TokenFileAuthenticator.read(config.token_auth_file), config.audiences))
     if config.service_account_key_file:
-        found.append(ServiceAccountAuthenticator(TokenVerifier(config.service_account_key_file),
-                                                 config.service_account_issuer, registry, clock.seconds, config.audiences))
+        verifier = TokenVerifier(config.service_account_key_file)
+        found.append(ServiceAccountAuthenticator(verifier, config.service_account_issuer, registry, clock.seconds,
+                                                 config.audiences))
     if config.enable_bootstrap_token_auth:
-        found.append(BootstrapTokenAuthenticator(registry, clock.seconds))
+        found.append(AudienceAgnostic(BootstrapTokenAuthenticator(registry, clock.seconds), config.audiences))
     return found
 
 

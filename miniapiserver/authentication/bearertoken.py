@@ -9,6 +9,8 @@ import binascii
 import hashlib
 from collections.abc import Callable, Sequence
 
+from certs.errors import InvalidToken
+from certs.jwt import unverified_claims
 from miniapiserver.authentication.interface import (
     AuthenticationFailed,
     Credentials,
@@ -21,6 +23,16 @@ REMEMBERED_SECONDS = 10.0
 REMEMBERED_TOKENS = 4096
 #: A JWT with many groups stays far below; anything longer is an attack on the decoder.
 LONGEST_TOKEN = 65536
+
+
+class AudienceAgnostic:
+    """A kind of token that says nothing about audiences: good for the API server, and for nobody else."""
+
+    def __init__(self, inner: TokenAuthenticator, api_audiences: tuple[str, ...]) -> None:
+        self._inner, self._audiences = inner, frozenset(api_audiences)
+
+    async def authenticate_token(self, token: str, audiences: tuple[str, ...]) -> UserInfo | None:
+        return await self._inner.authenticate_token(token, audiences) if self._audiences & set(audiences) else None
 
 
 class BearerTokenAuthenticator:
@@ -55,6 +67,17 @@ class BearerTokenAuthenticator:
             if user is not None:
                 return user
         raise AuthenticationFailed("; ".join(failures) or "invalid bearer token")
+
+    def granted_audiences(self, token: str, asked: tuple[str, ...]) -> tuple[str, ...]:
+        """For which of the asked audiences a token that `authenticate_token` accepted is good."""
+        given = list(self._audiences)
+        if token.count(".") == 2:
+            try:
+                claimed = unverified_claims(token).get("aud") or given
+                given = [claimed] if isinstance(claimed, str) else claimed
+            except InvalidToken:
+                pass
+        return tuple(audience for audience in asked if audience in given)
 
     def forget(self) -> None:
         """Drop remembered answers: something a token depends on was deleted."""

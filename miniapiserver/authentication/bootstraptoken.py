@@ -44,7 +44,7 @@ def problem_with(secret: dict[str, Any], token_id: str, token_secret: str, now: 
     """Why this Secret does not vouch for the token; "" when it does."""
     if secret.get("type") != SECRET_TYPE or secret["metadata"].get("deletionTimestamp"):
         return "not a live bootstrap token"
-    if not hmac.compare_digest(decoded(secret, "token-secret"), token_secret):
+    if not hmac.compare_digest(decoded(secret, "token-secret").encode(), token_secret.encode()):
         return "wrong secret"
     if decoded(secret, "token-id") != token_id:
         return "token-id differs from the secret's name"

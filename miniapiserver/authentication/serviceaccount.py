@@ -7,6 +7,8 @@ know what the claims mean.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from hmac import compare_digest
 from typing import Any
 
 from certs.errors import InvalidToken
@@ -23,6 +25,8 @@ LEGACY_CLAIM = "kubernetes.io/serviceaccount/"
 #: A kubelet asks for this odd lifetime; old clients never reload the file, so the tokens live a year and warn after it.
 EXTENDED_SECONDS = 3607
 EXTENDED_LIFETIME = 365 * 24 * 3600
+#: A label the legacy token cleaner puts on Secrets whose token nobody used for a year.
+INVALID_SINCE = "kubernetes.io/legacy-token-invalid-since"
 INVALIDATED = "service account token has been invalidated"
 
 
@@ -137,9 +141,14 @@ class ServiceAccountAuthenticator:
 
     def _check_alive(self, storage: str, namespace: str, name: str, uid: str) -> JSON:
         found = self._objects.get(storage, namespace, name)
-        if found is None or found["metadata"].get("uid") != uid:
+        if found is None or found["metadata"].get("uid") != uid or self._is_long_deleted(found["metadata"]):
             raise AuthenticationFailed(INVALIDATED)
         return found
+
+    def _is_long_deleted(self, metadata: JSON) -> bool:
+        """Something on its way out may say goodbye, for a minute."""
+        deleted = metadata.get("deletionTimestamp")
+        return deleted is not None and datetime.fromisoformat(deleted).timestamp() < self._now() - LEEWAY_SECONDS
 
     def _legacy(self, token: str, claims: Mapping[str, Any], audiences: tuple[str, ...]) -> UserInfo:
         namespace = str(claims.get(LEGACY_CLAIM + "namespace", ""))
@@ -149,8 +158,10 @@ class ServiceAccountAuthenticator:
         if not set(audiences) & set(self._api_audiences):
             raise AuthenticationFailed("a token without audience is good for the API server only")
         secret = self._objects.get("secrets", namespace, secret_name)
-        if secret is None or decoded(secret, "token") != token:
+        if secret is None or not compare_digest(decoded(secret, "token").encode(), token.encode()):
             raise AuthenticationFailed(INVALIDATED)
+        if INVALID_SINCE in (secret["metadata"].get("labels") or {}):
+            raise AuthenticationFailed("the token in secret has been marked as invalid")
         self._check_alive("serviceaccounts", namespace, name, uid)
         return UserInfo(username(namespace, name), uid, groups(namespace))
 

@@ -1,7 +1,7 @@
 """Questions that are asked by creating an object: who is this token, may he do that, who am I.
 
-My job: TokenReview, SelfSubjectReview and the access reviews: decode, ask, answer 201, store nothing. What an access review means is
-`authorization.reviews`' to say.
+My job: TokenReview, SelfSubjectReview and the access reviews: decode, ask, answer 201, store nothing. What an
+access review means is `authorization.reviews`' to say.
 """
 
 from collections.abc import Awaitable, Callable
@@ -60,15 +60,15 @@ class Reviews:
         spec = review.get("spec") or {}
         if not spec.get("token"):
             raise BadRequest("token is required for TokenReview in authentication")
-        asked = tuple(spec.get("audiences") or ())
         server = self._server
+        asked = tuple(spec.get("audiences") or ()) or server.config.audiences
         try:
-            user = await server.bearer_tokens.authenticate_token(spec["token"], asked or server.config.audiences)
+            user = await server.bearer_tokens.authenticate_token(spec["token"], asked)
         except AuthenticationFailed as error:
             review["status"] = {"user": {}, "error": str(error)}
             return review
         review["status"] = {"authenticated": True, "user": user.with_authenticated().as_json()}
-        review["status"]["audiences"] = list(asked or server.config.audiences)
+        review["status"]["audiences"] = list(server.bearer_tokens.granted_audiences(spec["token"], asked))
         return review
 
     async def _self(self, request: Request, review: JSON) -> JSON:
