@@ -18,7 +18,8 @@ from typing import Any
 
 from miniapiserver.egress.interface import EgressType
 from miniapiserver.egress.selector import EgressSelector
-from miniapiserver.errors import PlainInternal
+from miniapiserver.egress.tunnels import NodeTunnelDown
+from miniapiserver.errors import PlainInternal, ServiceUnavailable
 from wire.connections import Ledger
 from wire.errors import DialError, DialTimeout, PeerProtocolError, TLSVerificationError
 from wire.httpclient import HTTPClient
@@ -111,7 +112,7 @@ class NodePath:
         return connection_info(node, self.preferred)
 
     async def connect(self, target: Target) -> Stream:
-        """Dial, TLS, ledger. Raises DialError (TLSVerificationError)."""
+        """Dial, TLS, ledger. Raises DialError (TLSVerificationError), ServiceUnavailable (no tunnel to the node)."""
         dialer = self.egress.dialer(EgressType.CLUSTER)
         address = join_host_port(target.host, target.port)
         entry = self.ledger.record(source=ME, target=address, path=dialer.name, purpose=target.purpose,
@@ -122,6 +123,9 @@ class NodePath:
             context = self._context(target.trust)
             name = target.host if context is not None else None
             stream = await open_stream(sock, ssl=context, server_hostname=name, address=address, via=dialer.name)
+        except NodeTunnelDown as error:
+            entry.close(error)
+            raise ServiceUnavailable(str(error)) from error
         except (DialError, OSError) as error:
             if isinstance(error, TLSVerificationError):
                 log.warning('tls.refused address=%s via=%s reason="%s"', address, dialer.name, error.reason)
