@@ -9,6 +9,7 @@ stop asking for more.
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -29,6 +30,7 @@ from wire.protocol.konnectivity import Buffer
 
 FLUSH_AT = 128 << 10  # write before the turn ends when this much has gathered
 WRITE_HIGH = 256 << 10
+BUSY = 0.0002  # seconds between two flushes below which writes are gathered
 
 _log = logging.getLogger("konnectivity.grpc")
 
@@ -63,6 +65,8 @@ class GRPCLink(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._is_paused = False
         self._is_dispatching = False
+        self._is_flush_due = False
+        self._flushed_at = 0.0
         self._last_heard = self._loop.time()
         self._reason = "closed by the peer"
 
@@ -182,12 +186,20 @@ class GRPCLink(asyncio.Protocol):
         self.flush_soon()
 
     def flush_soon(self) -> None:
-        """Now, or behind the events being dispatched. Not `call_soon`: another turn of the loop is another epoll."""
-        if not self._is_dispatching:
+        """Behind the events being dispatched; else now, for another turn of the loop is another epoll; but at the end
+        of the turn if there was a flush just before: whoever writes that often is better served by batches."""
+        if self._is_dispatching or self._is_flush_due:
+            return
+        if time.monotonic() - self._flushed_at > BUSY:
             self.flush()
+        else:
+            self._is_flush_due = True
+            self._loop.call_soon(self.flush)
 
     def flush(self) -> None:
+        self._is_flush_due = False
         if self.connection.has_output and not self.transport.is_closing():
+            self._flushed_at = time.monotonic()
             self.transport.writelines(self.connection.take_output())
 
     def close(self, reason: str = "closed here") -> None:

@@ -105,7 +105,7 @@ class ServerLink:
         self.server_id, self.server_count = ids[0], int(counts[0])
         self._is_extended = are_extended(metadata)
         # A fresh random base: the server keys by agent and connect id, and two links may overlap in time.
-        first = random.SystemRandom().getrandbits(48) + 1
+        first = random.SystemRandom().getrandbits(34) + 1
         self._tunnel = AgentTunnel(extended=self._is_extended, first_connect_id=first)
         count = self._metrics.count_packet
         self.link = TunnelLink(self.grpc, self._call_id, self._tunnel, self._on_event, self._on_lost, count)

@@ -8,6 +8,7 @@ exactly once.
 """
 
 import asyncio
+import itertools
 import random
 from collections.abc import Callable
 from typing import Protocol
@@ -171,11 +172,11 @@ class DialDesk:
         self.deadlines: Deadlines[Dial] = Deadlines(timeout, Dial.on_timeout)
         self.observe = observe
         self.count_failure = count_failure
-        self._source = source
+        # "random" on the wire, where it need only be unique in this server; a short number is a short varint.
+        self._dial_ids = itertools.count(source.getrandbits(27) + 1)
 
     def new_dial_id(self) -> int:
-        """`random` on the wire: 63 bits, never 0."""
-        return self._source.getrandbits(62) + 1
+        return next(self._dial_ids)
 
     def dial(self, address: str, owner: DialOwner) -> Dial:
         dial = Dial(address, owner, self)
