@@ -102,7 +102,7 @@ def run(kubectl: Kubectl) -> Run:
         if other_ca:
             kubectl("create", "configmap", f"{name}-ca", f"--from-file=ca.crt={other_ca}")
             mounts.append({"name": "other", "mountPath": "/other"})
-            volumes.append({"name": "other", "configMap": {"name": f"{name}-ca"}})  # type: ignore[dict-item]
+            volumes.append({"name": "other", "configMap": {"name": f"{name}-ca"}})
         manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {
             "serviceAccountName": account, "restartPolicy": "Never", "volumes": volumes, "containers": [{
                 "name": "c", "image": "miniplane.local/echo", "command": [sys.executable, "-c", script],

@@ -10,6 +10,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from serviceobjects import endpoint, service, slice_of
@@ -22,7 +23,7 @@ PODS = ("10.244.1.2", "10.244.1.3", "10.244.1.4")
 VIP = "10.96.0.7"
 
 
-def web(addresses: tuple[str, ...] = PODS, **spec: object) -> list[ServicePort]:
+def web(addresses: tuple[str, ...] = PODS, **spec: Any) -> list[ServicePort]:
     return service_ports([service(ip=VIP, **spec)], [slice_of("web", [endpoint(address) for address in addresses])])
 
 

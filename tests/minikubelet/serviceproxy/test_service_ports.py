@@ -1,5 +1,7 @@
 """Which ports are served and who answers for them."""
 
+from typing import Any
+
 import pytest
 from serviceobjects import endpoint, service, slice_of
 
@@ -85,7 +87,7 @@ def test_node_hints_go_before_zone_hints() -> None:
 
 
 def test_affinity_lasts_three_hours_unless_said_otherwise() -> None:
-    def seconds(**spec: object) -> int | None:
+    def seconds(**spec: Any) -> int | None:
         return service_ports([service(**spec)], [])[0].affinity_seconds
 
     assert seconds() is None
@@ -98,7 +100,7 @@ NODES = {"node-1": "127.0.10.1", "node-2": "127.0.10.2"}
 TWO = [endpoint("127.244.1.2", "node-1"), endpoint("127.244.2.2", "node-2")]
 
 
-def table(endpoints: list[dict[str, object]], **spec: object) -> dict[tuple[str, int], set[str]]:
+def table(endpoints: list[dict[str, object]], **spec: Any) -> dict[tuple[str, int], set[str]]:
     found = frontends(service_ports([service(**spec)], [slice_of("web", endpoints)]), NODES)
     return {address: {end.address for end in frontend.endpoints} for address, frontend in found.items()}
 
