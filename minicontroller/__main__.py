@@ -16,7 +16,9 @@ from pathlib import Path
 
 from certs.authority import Authority
 from certs.errors import CertsError
+from minicontroller.bootstraptokens import BootstrapSigner, TokenCleaner
 from minicontroller.certificates import Approver, Cleaner, Signer
+from minicontroller.clusterroleaggregation import ClusterRoleAggregation
 from minicontroller.controller import Controller
 from minicontroller.cronjobs import CronJobs
 from minicontroller.daemonsets import DaemonSets
@@ -109,9 +111,13 @@ def manager(config: Config, informers: Informers) -> list[Controller]:
         Cleaner(informers),
         GarbageCollector(informers),
         ResourceQuotas(informers),
+        ClusterRoleAggregation(informers),
+        TokenCleaner(informers, clock),
     ]
     if config.root_ca is not None:
-        found.append(RootCA(informers, clock, config.root_ca.read_text()))
+        bundle = config.root_ca.read_text()
+        found.append(RootCA(informers, clock, bundle))
+        found.append(BootstrapSigner(informers, clock, informers.client.server, bundle))
     if config.signing_cert is not None and config.signing_key is not None:
         authority = Authority.load(config.signing_cert, config.signing_key)
         found.append(Signer(informers, authority, clock, config.signing_seconds, config.shortest_signing_seconds))

@@ -224,6 +224,12 @@ def _image_remove(options: argparse.Namespace) -> int:
     return 0
 
 
+def _add_joining(commands: Any) -> None:
+    from miniplane.joining import JoiningCommands
+
+    JoiningCommands(_command, _state).add(commands)
+
+
 def _add_completion(commands: Any) -> None:
     text = "a script that completes this command: source it in your shell's start file"
     completion = _command(commands, "completion", text, _completion, cluster=False)
@@ -256,7 +262,7 @@ def _add_lab(commands: Any) -> None:
 
 _COMMANDS: Final = (
     _add_up, _add_down, _add_status, _add_restart, _add_logs, _add_export, _add_kubeconfig, _add_doctor, _add_image,
-    _add_lab, _add_completion, _add_version,
+    _add_lab, _add_joining, _add_completion, _add_version,
 )  # fmt: skip
 
 

@@ -24,6 +24,8 @@ RULES = (
     on("create", "events.k8s.io", "events"),
     on("create", "authorization.k8s.io", "subjectaccessreviews"),
     on("approve sign", "certificates.k8s.io", "signers"),
+    # aggregated roles hold more than their writer has
+    on("escalate", "rbac.authorization.k8s.io", "clusterroles"),
     at("get", "/api /api/* /apis /apis/*"),
 )
 
