@@ -28,12 +28,18 @@ from miniapiserver.endpoints.responses import failure, unexpected
 from miniapiserver.metrics import Metrics
 from miniapiserver.request import Request
 from miniapiserver.requestinfo import RequestInfo
+from wire.http import Incoming
+from wire.upgrade import TakenOver
 
 log = logging.getLogger("apiserver")
 
 #: Upstream's --max-requests-inflight plus --max-mutating-requests-inflight.
 MOST_IN_FLIGHT = 600
-READ_VERBS = frozenset({"get", "list", "watch"})
+READ_VERBS = frozenset({"get", "list", "watch", "head", "options"})
+KNOWN_VERBS = READ_VERBS | {"create", "update", "patch", "delete", "deletecollection", "proxy", "post", "put"}
+READ_ONLY, MUTATING = ("readOnly",), ("mutating",)
+#: What audit log and metrics say of a request whose client did not wait for the answer.
+CLIENT_LEFT = 499
 
 Endpoint = Callable[[Request], Awaitable[web.StreamResponse]]
 
@@ -48,6 +54,8 @@ class Guards:
     audit: AuditLog | None
     timeout: float
     new_audit_id: Callable[[], str]
+    #: Whether a resource request names something that exists; nothing else becomes a metric's label.
+    is_served: Callable[[RequestInfo], bool] = lambda info: True
 
 
 class Filters:
@@ -65,21 +73,27 @@ class Filters:
         except errors.APIError as error:
             response = failure(request, error)
         except (asyncio.CancelledError, ConnectionError):
-            self._finish(request, 499)  # the client left; nobody reads an answer
+            self._finish(request, started(http) or CLIENT_LEFT)
             raise
         except Exception as error:
-            log.exception("request.panic uri=%s", http.path)
+            log.exception("request.panic verb=%s path=%s", request.info.verb, request.info.path)
             response = unexpected(request, error)
-        self._finish(request, response.status)
+        self._finish(request, started(http) or response.status)
+        if started(http) and not response.prepared and not isinstance(response, TakenOver):
+            raise cut_off(http)  # an error inside an answer that has begun: a second head would be read as its body
         return response
 
     async def _serve(self, request: Request) -> web.StreamResponse:
+        if request.malformed_escape:
+            raise errors.BadRequest(f"invalid URL escape {errors.quote(request.malformed_escape)}")
         if request.info.is_long_running:
             await self._pass_filters(request)
             return await self._counted(request)
         if self._in_flight >= MOST_IN_FLIGHT:
             raise errors.TooManyRequests("too many requests, please try again later.", retry_after=1)
         self._in_flight += 1
+        kind = READ_ONLY if request.info.verb in READ_VERBS else MUTATING
+        self._guards.metrics.inflight.add(kind)
         try:
             async with asyncio.timeout(self._timeout(request)):
                 await self._pass_filters(request)
@@ -88,17 +102,19 @@ class Filters:
             raise errors.Timeout("request did not complete within the allotted timeout", details={}) from None
         finally:
             self._in_flight -= 1
+            self._guards.metrics.inflight.add(kind, -1)
 
     async def _pass_filters(self, request: Request) -> None:
         for step in FILTERS:
             await step(self._guards, request)
 
     async def _counted(self, request: Request) -> web.StreamResponse:
-        info, gauge = request.info, self._guards.metrics.long_running
-        labels = (info.verb, info.resource, info.subresource)
+        gauge, audit = self._guards.metrics.long_running, self._guards.audit
+        verb, _, _, resource, subresource, _ = self._labels(request.info)
+        labels = (verb, resource, subresource)
         gauge.add(labels)
-        if request.audit is not None and self._guards.audit is not None:
-            self._guards.audit.record(request, Stage.STARTED, 200)
+        if audit is not None and isinstance(request.http, Incoming):
+            request.http.when_started = lambda code: audit.record(request, Stage.STARTED, code)
         try:
             return await self._endpoint(request)
         finally:
@@ -114,15 +130,33 @@ class Filters:
         return min(seconds, self._guards.timeout) if seconds > 0 else self._guards.timeout
 
     def _finish(self, request: Request, code: int) -> None:
-        info = request.info
-        resource = info.resource if info.is_resource else ""
-        scope = "" if not resource else "resource" if info.name else "namespace" if info.namespace else "cluster"
-        labels = (info.verb.upper(), info.group, info.version, resource, info.subresource, scope)
+        labels = self._labels(request.info)
         self._guards.metrics.requests.add((*labels, str(code)))
-        if not info.is_long_running:
+        if not request.info.is_long_running:
             self._guards.metrics.durations.observe(labels, time.time() - request.started)
         if request.audit is not None and self._guards.audit is not None:
             self._guards.audit.record(request, Stage.COMPLETE, code)
+
+
+    def _labels(self, info: RequestInfo) -> tuple[str, str, str, str, str, str]:
+        """Never what a stranger can make up: each new combination would stay in memory for good."""
+        verb = info.verb.upper() if info.verb in KNOWN_VERBS else "other"
+        if not info.is_resource or not self._guards.is_served(info):
+            return verb, "", "", "", "", ""
+        scope = "resource" if info.name else "namespace" if info.namespace else "cluster"
+        return verb, info.group, info.version, info.resource, info.subresource, scope
+
+
+def started(http: web.BaseRequest) -> int:
+    """The status that is on its way already, 0 when none is."""
+    return http.started if isinstance(http, Incoming) else 0
+
+
+def cut_off(http: web.BaseRequest) -> ConnectionError:
+    """End the connection in the middle, so that nobody takes what was sent for the whole."""
+    if http.transport is not None:
+        http.transport.abort()
+    return ConnectionResetError("the answer broke off")
 
 
 def parse_duration(text: str) -> float | None:
@@ -147,8 +181,14 @@ async def authenticate(guards: Guards, request: Request) -> None:
         request.user = await guards.authenticator.authenticate(
             Credentials(peer_certificate(http), http.headers, request.info.path))
     except AuthenticationFailed as error:
-        log.debug("authentication.failed uri=%s why=%s", request.info.path, error)
+        log.debug("authentication.failed path=%s why=%s", request.info.path, error)
+        request.user = NOBODY
+        await audit(guards, request)
         raise errors.Unauthorized() from None
+
+
+#: Whose credentials were refused: nobody's rights, nobody's name in the audit log.
+NOBODY = UserInfo("")
 
 
 def peer_certificate(http: web.BaseRequest) -> bytes | None:

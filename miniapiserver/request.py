@@ -3,6 +3,7 @@
 My job: carry what the filters found out (RequestInfo, user, audit annotations) to the endpoint. Lives for one request.
 """
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
@@ -14,6 +15,15 @@ from miniapiserver.requestinfo import RequestInfo, is_true, parse
 
 if TYPE_CHECKING:
     from miniapiserver.audit import AuditEvent
+
+
+BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2}).{0,2}")
+
+
+def _origin_form(target: str) -> str:
+    """The path of a target that is a whole URL (RFC 9112 section 3.2.2); `*` and `host:port` stay what they are."""
+    scheme, separator, rest = target.partition("://")
+    return "/" + rest.partition("/")[2] if separator and scheme.lower() in ("http", "https") else target
 
 
 class Request:
@@ -30,6 +40,8 @@ class Request:
         self.audit_id = audit_id
         self.started = started
         path, _, query = http.raw_path.partition("?")
+        if not path.startswith("/"):
+            path = _origin_form(path)
         self.query_list: list[tuple[str, str]] = parse_qsl(query, keep_blank_values=True) if query else []
         self.query: Mapping[str, str] = dict(reversed(self.query_list)) if query else {}
         self.info: RequestInfo = parse(http.method, path, self.query)
@@ -41,7 +53,14 @@ class Request:
 
     @property
     def user_agent(self) -> str:
-        return self.http.headers.get("User-Agent", "")
+        """Whatever bytes a client sent, this is text that can be written."""
+        return self.http.headers.get("User-Agent", "").encode("utf-8", "replace").decode()
+
+    @property
+    def malformed_escape(self) -> str:
+        """The first `%` of the path that no two hexadecimal digits follow, as Go shows it; "" in a proper path."""
+        found = BAD_ESCAPE.search(self.info.path) if "%" in self.info.path else None
+        return found.group() if found else ""
 
     @property
     def is_dry_run(self) -> bool:

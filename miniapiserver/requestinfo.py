@@ -94,7 +94,9 @@ def _collection_verb(verb: str, query: Mapping[str, str]) -> str:
 
 def _tail(path: str, rest: list[str]) -> str:
     """What follows `/proxy`, with its leading slash and exactly as it was sent; "" when nothing does."""
-    return path[path.index("/proxy", path.index(f"/{rest[1]}/proxy")) + len("/proxy"):]
+    segments = path.lstrip("/").split("/")
+    before = len(path.strip("/").split("/")) - len(rest) + 3
+    return "/" + "/".join(segments[before:]) if len(segments) > before else ""
 
 
 def _named_by(field_selector: str) -> str:

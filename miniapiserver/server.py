@@ -50,15 +50,20 @@ from miniapiserver.registry.allocation import ServiceAllocator
 from miniapiserver.registry.clock import Clock
 from miniapiserver.registry.registry import Registry
 from miniapiserver.registry.tokens import TokenIssuer
+from miniapiserver.requestinfo import RequestInfo
 from miniapiserver.resources.resource import TypeTable
 from miniapiserver.resources.rows import all_rows
 from miniapiserver.storage.compactor import Compactor
-from miniapiserver.storage.interface import Storage
+from miniapiserver.storage.interface import Storage, StorageError
 from miniapiserver.watchcache import WatchCaches
 from wire import tls
 from wire.http import HTTPServer
 
 log = logging.getLogger("apiserver")
+
+#: Read by the health checks; whether it exists does not matter (upstream reads `health` from etcd).
+HEALTH_KEY = "/health"
+STORAGE_CHECK_TIMEOUT = 2.0  # upstream's --etcd-healthcheck-timeout
 
 #: Read without waiting by authentication, authorization and admission, so loaded before the first request.
 EARLY = ("namespaces", "serviceaccounts", "secrets", "pods", "nodes", "clusterroles.rbac.authorization.k8s.io",
@@ -124,14 +129,31 @@ async def _assemble(config: Config, clock: Clock, table: TypeTable, registry: Re
                        issuer, Health(), Metrics(), audit, clock)
     streams = await stack.enter_async_context(NodeStreams.build(server))
     bootstrap = Bootstrap(server, services)
-    server.health.add(Check("etcd", lambda: ""))
+    server.health.add(Check("etcd", lambda: reachable(registry.storage)))
+    server.health.add(Check("informer-sync", lambda: "" if registry.follows_storage else "the watch of the storage is down"),
+                      ready_only=True)
     server.health.add(Check("poststarthook/start-apiserver-admission-initializer", lambda: ""), ready_only=True)
     server.health.add(Check("poststarthook/rbac/bootstrap-roles",
                             lambda: "" if bootstrap.done else "not finished"), ready_only=True)
     dispatch = Dispatch(server, Pages(server, _token_keys(config)), Subresources(server, streams, Reviews(server)))
     guards = Guards(_authenticators(config, bearer), authorizer, server.metrics, audit, config.request_timeout,
-                    _audit_ids().__next__)
+                    _audit_ids().__next__, lambda info: is_served(table, info))
     return Running(server, Filters(guards, dispatch), bootstrap, compactor)
+
+
+async def reachable(storage: Storage) -> str:
+    """What is wrong with the storage, as a read of it shows: "" when it answers."""
+    try:
+        async with asyncio.timeout(STORAGE_CHECK_TIMEOUT):
+            await storage.get(HEALTH_KEY)
+    except (StorageError, TimeoutError) as error:
+        return f"storage: {error or 'timeout'}"
+    return ""
+
+
+def is_served(table: TypeTable, info: RequestInfo) -> bool:
+    row = table.find(info.group, info.version, info.resource)
+    return row is not None and (not info.subresource or row.subresource(info.subresource) is not None)
 
 
 def _authenticators(config: Config, bearer: BearerTokenAuthenticator) -> AuthenticatorChain:

@@ -7,6 +7,7 @@ and never dropped (aiohttp keeps them for `websocket` only; its C parser discard
 
 import asyncio
 import contextlib
+import http
 import logging
 import os
 import socket
@@ -17,6 +18,7 @@ from typing import Any, Self
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
@@ -30,6 +32,8 @@ MAX_LINE = 128 * 1024  # an exec URL carries the whole command line
 MAX_FIELD = 64 * 1024  # a service account token in a header is a few KiB
 MAX_HEADERS = 200
 MAX_EARLY = 256 * 1024  # bytes kept behind an upgrade request before reading pauses
+HEAD_TIMEOUT = 32.0  # upstream's ReadHeaderTimeout: how long the first request's head may take
+LINGER = 2.0  # seconds a refused body is still read, so that the refusal is not lost in a reset
 CLEANUP = 5.0  # seconds that cancelled handlers have
 HEAD_END = b"\r\n\r\n"
 
@@ -41,13 +45,23 @@ _aiohttp_log = logging.getLogger("wire.http.aiohttp")
 class Connection(RequestHandler):
     """One client connection, until it ends or is taken over. Keeps the bytes behind an upgrade head."""
 
-    __slots__ = ("_early", "_ending", "_upgrading")
+    __slots__ = ("_early", "_ending", "_head_timer", "_upgrading")
 
     def __init__(self, manager: web.Server, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
         self._ending = b""  # the last three bytes seen: a head may end across two segments
         self._upgrading = False
         self._early = bytearray()
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        # aiohttp's keep-alive timer is longer, and reset by nothing but whole requests: this one is for the slow head.
+        self._head_timer = self._loop.call_later(HEAD_TIMEOUT, self._close_headless)
+
+    def _close_headless(self) -> None:
+        self._head_timer = None
+        self.force_close()
 
     def data_received(self, data: bytes) -> None:
         if self._upgrading:
@@ -56,6 +70,9 @@ class Connection(RequestHandler):
         seen = len(self._messages)
         super().data_received(data)
         fresh = len(self._messages) - seen
+        if fresh > 0 and self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
         if fresh > 0 and not self._upgraded and self._asks_for_upgrade():
             self._upgrading = True
             joined = self._ending + data
@@ -65,6 +82,9 @@ class Connection(RequestHandler):
         self._ending = data[-3:]
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
         if self._task_handler is not None and self._task_handler.cancelling():
             # The handler is cancelled already (shutdown): a second time would interrupt its clean-up.
             self._task_handler = None
@@ -100,6 +120,24 @@ class Connection(RequestHandler):
             self._manager.connection_lost(self, None)
         return transport
 
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What is no HTTP is the client's mistake. Neither log nor answer repeat it: it may hold a token."""
+        if status != 400:
+            return super().handle_error(request, status, exc, message)
+        if isinstance(exc, LineTooLong) or (message or "").startswith("Too many headers"):
+            status = 431
+        text = f"{status} {http.HTTPStatus(status).phrase}"
+        _log.debug("request.malformed from=%s status=%d error=%s", request.remote, status, type(exc).__name__)
+        response = web.Response(status=status, text=text)
+        response.force_close()
+        return response
+
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
@@ -114,12 +152,39 @@ class Connection(RequestHandler):
         return answer
 
 
+class Incoming(web.BaseRequest):
+    """A request that knows whether its answer has begun; then only the connection's end tells of an error.
+
+    `started` is the status that was sent, 0 before. `when_started` is called with it, once.
+    """
+
+    started: int = 0
+    when_started: Callable[[int], None] | None = None
+
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        self.note_start(response.status)
+
+    def note_start(self, status: int) -> None:
+        if not self.started:
+            self.started = status
+            if self.when_started is not None:
+                self.when_started(status)
+
+
 class _Server(web.Server):
-    """aiohttp's connection factory with our connection and our body limit."""
+    """aiohttp's connection factory with our connection, our requests and our body limit."""
 
     def __init__(self, handler: Handler, max_body: int, **kwargs: Any) -> None:
-        super().__init__(handler, request_factory=self._make_limited, **kwargs)
+        super().__init__(self._answer, request_factory=self._make_limited, **kwargs)
+        self._serve = handler
         self._max_body = max_body
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.version.major != 1:
+            response = web.Response(status=505, text="505 HTTP Version Not Supported: unsupported protocol version")
+            response.force_close()
+            return response
+        return await self._serve(request)
 
     def _make_limited(
         self,
@@ -129,7 +194,7 @@ class _Server(web.Server):
         writer: AbstractStreamWriter,
         task: "asyncio.Task[None]",
     ) -> web.BaseRequest:
-        return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=self._max_body)
+        return Incoming(message, payload, protocol, writer, task, self._loop, client_max_size=self._max_body)
 
     def __call__(self) -> RequestHandler:
         return Connection(self, loop=self._loop, **self._kwargs)
@@ -164,7 +229,7 @@ class HTTPServer:
             max_field_size=MAX_FIELD,
             max_headers=MAX_HEADERS,
             auto_decompress=False,
-            lingering_time=0.0,
+            lingering_time=LINGER,
         )
         return self
 

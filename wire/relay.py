@@ -44,7 +44,8 @@ class _End(asyncio.Protocol):
         self.count += size
         self.stream.bytes_in += size
         other = self.other
-        if not other.lost:
+        # Between the end of TLS and `connection_lost` uvloop's transport has no protocol, and complains about writes.
+        if not other.lost and other.transport.get_protocol() is not None:
             other.stream.bytes_out += size
             other.transport.write(data)
 

@@ -189,7 +189,7 @@ class Stream(asyncio.Protocol):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Queue bytes. On a lost connection they are dropped and the next `drain` says so."""
-        if not self._lost:
+        if not self._lost and self.transport.get_protocol() is not None:  # see flush: uvloop's TLS after its end
             self.bytes_out += len(data)
             self.transport.write(data)
 

@@ -16,7 +16,7 @@ from aiohttp import web
 from multidict import CIMultiDictProxy
 
 from wire.errors import UpgradeRefused, WireError
-from wire.http import Connection
+from wire.http import Connection, Incoming
 from wire.httpclient import request_head
 from wire.protocol.http1 import MAX_HEAD, BodyReader, Head, framing, parse_head
 from wire.stream import Stream
@@ -31,7 +31,7 @@ class TakenOver(web.StreamResponse):
     """What a handler returns once the connection is no longer HTTP: aiohttp must not write anything."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(status=101)
         self.force_close()
 
     async def prepare(self, request: web.BaseRequest) -> None:
@@ -59,6 +59,8 @@ async def take_over(request: web.BaseRequest, head: bytes) -> Stream:
     # aiohttp or our keeping of early bytes may have paused it; the stream pauses again by its own limit.
     transport.resume_reading()
     stream.write(head)
+    if isinstance(request, Incoming):
+        request.note_start(int(head[9:12]))  # behind "HTTP/1.1 "
     return stream
 
 

@@ -6,7 +6,7 @@ My job: bytes off the connection within the limit, then an object of the expecte
 
 from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from miniapiserver.errors import BadRequest, RequestEntityTooLarge
 from miniapiserver.registry.options import WriteOptions
@@ -24,12 +24,20 @@ async def read(request: Request) -> bytes:
     length = request.http.content_length
     if length is not None and length > LARGEST_BODY:
         raise _too_large()
+    if request.http.headers.get("Expect", "").lower() == "100-continue" and request.http.version >= HttpVersion11:
+        await invite_body(request.http)
     try:
         return await request.http.read()
     except web.HTTPRequestEntityTooLarge:
         raise _too_large() from None
     except (web.RequestPayloadError, ConnectionError) as error:
         raise BadRequest(f"the request body could not be read: {error}") from error
+
+
+async def invite_body(http: web.BaseRequest) -> None:
+    """`100 Continue`: only now is the body wanted, so a client that waits for it sends none to a refusal."""
+    await http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    http.writer.output_size = 0  # no part of the answer (aiohttp does the same)
 
 
 def _too_large() -> RequestEntityTooLarge:

@@ -20,6 +20,9 @@ from miniapiserver.resources.resource import Resource
 
 Endpoint = Callable[[APIServer, Request, Resource], Awaitable[web.StreamResponse]]
 
+#: Upstream routes no HEAD and no OPTIONS to a resource, although it authorizes HEAD as a get.
+METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
+
 COLLECTION: dict[str, Endpoint] = {"create": writing.create, "list": reading.list_, "watch": watch.watch,
                                    "deletecollection": writing.delete_collection}
 OBJECT: dict[str, Endpoint] = {"get": reading.get, "update": writing.replace, "patch": writing.patch,
@@ -37,8 +40,10 @@ class Dispatch:
         if not info.is_resource:
             return await self._pages.serve(request)
         row = self._server.table.find(info.group, info.version, info.resource)
-        if row is None or not _fits(info, row):
+        if row is None or (info.verb and not _fits(info, row)):
             return self._unknown(request)
+        if info.subresource != "proxy" and request.http.method not in METHODS:
+            raise not_allowed()
         if row.storage:
             await self._server.registry.ready(row)
         if info.subresource:

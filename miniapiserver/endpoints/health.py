@@ -3,7 +3,8 @@
 My job: named checks → a page in upstream's form. I own the list of checks; whoever can fail registers one.
 """
 
-from collections.abc import Callable
+import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -14,11 +15,17 @@ from miniapiserver.request import Request
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """`run()` returns "" when healthy, else the reason (which goes to the log, not to the client)."""
+    """`run()` returns "" when healthy, else the reason (which goes to the log, not to the client). It may have to wait."""
 
     name: str
-    run: Callable[[], str]
+    run: Callable[[], str | Awaitable[str]]
 
+    async def problem(self) -> str:
+        found = self.run()
+        return found if isinstance(found, str) else await found
+
+
+log = logging.getLogger("health")
 
 PING = Check("ping", lambda: "")
 
@@ -36,25 +43,26 @@ class Health:
     def checks(self, endpoint: str) -> list[Check]:
         return self._live + self._ready if endpoint == "readyz" else self._live
 
-    def answer(self, request: Request) -> web.Response:
+    async def answer(self, request: Request) -> web.Response:
         endpoint, _, name = request.info.path.strip("/").partition("/")
         checks = self.checks(endpoint)
         if name:
             checks = [check for check in checks if check.name == name]
             if not checks:
                 return not_found_page(request)
-        return _page(request, f"{endpoint}/{name}" if name else endpoint, checks)
+        return await _page(request, f"{endpoint}/{name}" if name else endpoint, checks)
 
 
-def _page(request: Request, endpoint: str, checks: list[Check]) -> web.Response:
+async def _page(request: Request, endpoint: str, checks: list[Check]) -> web.Response:
     excluded = {name for value in request.all("exclude") for name in value.split(",")}
     lines, failed = [], False
     for check in checks:
         if check.name in excluded:
             excluded.discard(check.name)
             lines.append(f"[+]{check.name} excluded: ok")
-        elif check.run():
+        elif problem := await check.problem():
             failed = True
+            log.warning('health.failed endpoint=%s check=%s reason="%s"', endpoint, check.name, problem)
             lines.append(f"[-]{check.name} failed: reason withheld")
         else:
             lines.append(f"[+]{check.name} ok")

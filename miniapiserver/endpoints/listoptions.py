@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from miniapiserver.errors import BadRequest, FieldError, Invalid, forbidden_field, not_supported, quote
 from miniapiserver.requestinfo import is_true
 
+#: Digits beyond which no 64 bit number is written, however many zeros lead it; longer ones are not worth converting.
+LONGEST_NUMBER = 64
 MATCHES = ("Exact", "NotOlderThan")
 
 
@@ -32,10 +34,10 @@ class ListOptions:
         """The asked revision; 0 also when none was asked for. Raises BadRequest."""
         if not self.resource_version:
             return 0
-        if not re.fullmatch(r"\d+", self.resource_version):
-            raise BadRequest(f"Invalid value: {quote(self.resource_version)}: strconv.ParseUint: parsing "
-                             f"{quote(self.resource_version)}: invalid syntax")
-        return int(self.resource_version)
+        value, problem = parse_unsigned(self.resource_version)
+        if problem:
+            raise BadRequest(f"Invalid value: {quote(self.resource_version)}: {problem}")
+        return value
 
 
 def parse(query: Mapping[str, str], *, watching: bool) -> ListOptions:
@@ -56,10 +58,25 @@ def _integer(query: Mapping[str, str], name: str) -> int | None:
     text = query.get(name)
     if text is None or text == "":
         return None
-    try:
-        return int(text)
-    except ValueError:
-        raise BadRequest(f"strconv.ParseInt: parsing {quote(text)}: invalid syntax") from None
+    return parse_integer(text)
+
+
+def parse_integer(text: str) -> int:
+    """An int64 as Go's strconv reads it. Raises BadRequest in its words."""
+    if not re.fullmatch(r"[+-]?[0-9]+", text):
+        raise BadRequest(f"strconv.ParseInt: parsing {quote(text)}: invalid syntax")
+    if len(text) > LONGEST_NUMBER or not -1 << 63 <= int(text) < 1 << 63:
+        raise BadRequest(f"strconv.ParseInt: parsing {quote(text)}: value out of range")
+    return int(text)
+
+
+def parse_unsigned(text: str) -> tuple[int, str]:
+    """A uint64 (a resourceVersion) and "", or 0 and strconv's complaint."""
+    if not re.fullmatch(r"[0-9]+", text):
+        return 0, f"strconv.ParseUint: parsing {quote(text)}: invalid syntax"
+    if len(text) > LONGEST_NUMBER or int(text) >= 1 << 64:
+        return 0, f"strconv.ParseUint: parsing {quote(text)}: value out of range"
+    return int(text), ""
 
 
 def _match_problems(options: ListOptions) -> list[FieldError]:

@@ -40,7 +40,7 @@ class Pages:
         path = request.info.path.rstrip("/") or "/"
         page = self._exact.get(path)
         if page is None:
-            first = path.split("/")[1]
+            first = path.lstrip("/").partition("/")[0] if path.startswith("/") else ""  # `*` is no path
             if first in HEALTH:
                 page = self._health
             elif first in ("api", "apis"):
@@ -68,7 +68,7 @@ class Pages:
                             headers=headers(request, "text/plain; version=0.0.4; charset=utf-8"))
 
     async def _health(self, request: Request) -> web.StreamResponse:
-        return self._server.health.answer(request)
+        return await self._server.health.answer(request)
 
     async def _discovery(self, request: Request) -> web.StreamResponse:
         found = self._documents.answer(request.info.path.rstrip("/"), request.http.headers.get("Accept", ""))

@@ -74,15 +74,14 @@ def _checked(patch: Patch, new: JSON, shown: str = "", noticed: Sequence[str] = 
         raise patch_invalid(text, strict_text(problems))
     if problems and patch.options.field_validation == "Warn":
         patch.request.warnings.extend(text for text in problems if text not in patch.request.warnings)
-    _keep_name(patch, obj)
+    _keep_name(patch, obj.setdefault("metadata", {}))
     return obj
 
 
-def _keep_name(patch: Patch, obj: JSON) -> None:
+def _keep_name(patch: Patch, metadata: JSON) -> None:
     name = patch.request.info.name
-    if obj["metadata"].get("name") != name:
-        raise BadRequest(f"the name of the object ({obj['metadata'].get('name', '')}) does not match the name on the URL "
-                         f"({name})")
+    if metadata.get("name") != name:
+        raise BadRequest(f"the name of the object ({metadata.get('name', '')}) does not match the name on the URL ({name})")
 
 
 def _ordinary(patch: Patch, apply: Callable[[JSON], JSON], noticed: Sequence[str], shown: str = "") -> Parsed:

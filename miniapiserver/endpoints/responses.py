@@ -25,16 +25,37 @@ GZIP_LEVEL = 1
 GZIP_THREAD_FROM_BYTES = 1024 * 1024
 
 
+#: Upstream's `truncateAtTotalRunes` and `truncateItemRunes`: clients refuse heads without end.
+WARNINGS_TOTAL = 4 * 1024
+WARNING_LENGTH = 256
+
+
 def headers(request: Request, content_type: str) -> CIMultiDict[str]:
     found = CIMultiDict((("Audit-Id", request.audit_id), ("Cache-Control", "no-cache, private"),
                          ("Content-Type", content_type)))
-    for text in request.warnings:
+    for text in shortened(request.warnings):
         found.add("Warning", warning_header(text))
     return found
 
 
+def shortened(warnings: list[str]) -> list[str]:
+    """Each text once; when there is too much of them, each cut and no more than fit (apiserver `filters/warning.go`)."""
+    unique = list(dict.fromkeys(warnings))
+    if sum(map(len, unique)) <= WARNINGS_TOTAL:
+        return unique
+    kept, room = [], WARNINGS_TOTAL
+    for text in (text[:WARNING_LENGTH] for text in unique):
+        if len(text) > room:
+            break
+        kept.append(text)
+        room -= len(text)
+    return kept
+
+
 def warning_header(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ").replace("\r", " ")
+    """RFC 7234 section 5.5. A control character would end or break the head: it becomes a space."""
+    printable = "".join(char if char >= " " and char != "\x7f" else " " for char in text)
+    escaped = printable.replace("\\", "\\\\").replace('"', '\\"')
     return f'299 - "{escaped}"'
 
 

@@ -14,7 +14,7 @@ from aiohttp import web
 from miniapiserver.apiserver import APIServer
 from miniapiserver.endpoints import views
 from miniapiserver.endpoints.answers import representation_of
-from miniapiserver.endpoints.listoptions import ListOptions, parse
+from miniapiserver.endpoints.listoptions import ListOptions, parse, parse_unsigned
 from miniapiserver.endpoints.negotiation import JSON, PROTOBUF, YAML, Representation, View
 from miniapiserver.endpoints.reading import selection
 from miniapiserver.endpoints.responses import headers
@@ -71,12 +71,10 @@ async def watch(server: APIServer, request: Request, row: Resource) -> web.Strea
 
 def _revision(options: ListOptions) -> int:
     text = options.resource_version
-    if text and not text.isdecimal():
-        raise BadResourceVersion(f"resourceVersion: Invalid value: {quote(text)}: strconv.ParseUint: parsing {quote(text)}: "
-                                 "invalid syntax")
-    if options.send_initial_events:
-        return 0
-    return int(text or 0)
+    revision, problem = parse_unsigned(text or "0")
+    if problem:
+        raise BadResourceVersion(f"resourceVersion: Invalid value: {quote(text)}: {problem}")
+    return 0 if options.send_initial_events else revision
 
 
 def _single_name(request: Request) -> str:

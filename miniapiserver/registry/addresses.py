@@ -5,7 +5,7 @@ My job: the AddressHolder of `allocation`, on the registry. The object's name is
 
 import contextlib
 
-from miniapiserver.errors import NotFound
+from miniapiserver.errors import AlreadyExists, NotFound
 from miniapiserver.registry.clock import Clock
 from miniapiserver.registry.creation import create_raw
 from miniapiserver.registry.registry import Registry
@@ -19,6 +19,11 @@ class IPAddresses:
 
     def __init__(self, registry: Registry, clock: Clock) -> None:
         self._registry, self._clock = registry, clock
+
+    def check(self, address: str) -> None:
+        """Whether `hold` would do; loaded since the server's start. Raises AlreadyExists."""
+        if self._registry.store_of(STORAGE).find("", address) is not None:
+            raise AlreadyExists.resource("ipaddresses", "networking.k8s.io", address)
 
     async def hold(self, address: str, namespace: str, name: str) -> None:
         """Raises AlreadyExists."""

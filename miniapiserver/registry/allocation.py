@@ -9,21 +9,42 @@ import asyncio
 import contextlib
 import ipaddress
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from miniapiserver.errors import AlreadyExists, FieldError, InternalError, Invalid, invalid, quote
 from miniapiserver.registry.objects import Objects
 
 JSON = dict[str, Any]
 
+#: Seconds a client that left is outlived by its writes.
+UNBROKEN_TIMEOUT = 5.0
 RANDOM_ATTEMPTS = 64
 TYPES_WITH_CLUSTER_IP = ("ClusterIP", "NodePort", "LoadBalancer", None, "")
 TYPES_WITH_NODE_PORTS = ("NodePort", "LoadBalancer")
 
 
+T = TypeVar("T")
+
+
+async def unbroken(work: Coroutine[Any, Any, T]) -> T:
+    """Do several writes that belong together to their end, also when the client leaves in between; then its
+    cancellation goes on. Without it a Service could exist whose address was given back."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if task in (await asyncio.wait([task], timeout=UNBROKEN_TIMEOUT))[1]:
+            task.cancel()  # the storage does not answer; what it will do is unknown either way
+        raise
+
+
 class Allocator(Protocol):
+    """`allocates` is False when there is nothing to do: then a write is one step and needs no protection."""
+
+    allocates: bool
+
     def allocation(self, obj: JSON, old: JSON | None, *, dry_run: bool) -> AbstractAsyncContextManager[None]:
         """Fill in what `obj` needs; what was taken is given back if the body raises or `dry_run` is set."""
         ...
@@ -36,6 +57,8 @@ class Allocator(Protocol):
 class NoAllocation:
     """For the kinds that need nothing."""
 
+    allocates = False
+
     @contextlib.asynccontextmanager
     async def allocation(self, obj: JSON, old: JSON | None, *, dry_run: bool) -> AsyncIterator[None]:
         yield
@@ -45,7 +68,9 @@ class NoAllocation:
 
 
 class AddressHolder(Protocol):
-    """Writes and removes IPAddress objects. `hold` raises AlreadyExists."""
+    """Writes and removes IPAddress objects. `hold` and `check` raise AlreadyExists."""
+
+    def check(self, address: str) -> None: ...
 
     async def hold(self, address: str, namespace: str, name: str) -> None: ...
 
@@ -54,6 +79,8 @@ class AddressHolder(Protocol):
 
 class ServiceAllocator:
     """`pick(n)` gives a number below n (random outside tests)."""
+
+    allocates = True
 
     def __init__(self, network: str, node_ports: range, holder: AddressHolder, objects: Objects,
                  pick: Callable[[int], int] = secrets.randbelow) -> None:
@@ -71,8 +98,8 @@ class ServiceAllocator:
     async def allocation(self, obj: JSON, old: JSON | None, *, dry_run: bool) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as undo:
             async with self._lock:
-                address = await self._take_address(obj, old)
-                if address:
+                address = await self._take_address(obj, old, dry_run)
+                if address and not dry_run:
                     undo.push_async_callback(self._holder.drop, address)
                 ports = self._take_ports(obj, old)
                 self._pending_ports.update(ports)
@@ -94,26 +121,26 @@ class ServiceAllocator:
         if before and before != "None" and before != after:
             await self._holder.drop(before)
 
-    async def _take_address(self, obj: JSON, old: JSON | None) -> str:
-        """The newly held address, "" when none was needed."""
+    async def _take_address(self, obj: JSON, old: JSON | None, dry_run: bool) -> str:
+        """The newly held address, "" when none was needed. A dry run looks and holds nothing."""
         spec = obj["spec"]
         if spec.get("type") not in TYPES_WITH_CLUSTER_IP or spec.get("clusterIP") == "None":
             return ""
         if old is not None and spec.get("clusterIP") and spec["clusterIP"] == old.get("spec", {}).get("clusterIP"):
             return ""
         asked = spec.get("clusterIP")
-        address = await self._hold_asked(obj, asked) if asked else await self._hold_any(obj)
+        address = await self._hold_asked(obj, asked, dry_run) if asked else await self._hold_any(obj, dry_run)
         spec["clusterIP"], spec["clusterIPs"] = address, [address]
         return address
 
-    async def _hold_asked(self, obj: JSON, asked: str) -> str:
+    async def _hold_asked(self, obj: JSON, asked: str, dry_run: bool) -> str:
         problem = ""
         if ipaddress.ip_address(asked) not in self._network:
             problem = (f"the provided IP ({asked}) is not in the valid range. "
                        f"The range of valid IPs is {self._network}")
         else:
             try:
-                await self._hold(obj, asked)
+                await self._hold(obj, asked, dry_run)
             except AlreadyExists:
                 problem = "provided IP is already allocated"
         if problem:
@@ -121,20 +148,23 @@ class ServiceAllocator:
                                             f"Invalid value: [{quote(asked)}]: failed to allocate IP {asked}: {problem}")])
         return asked
 
-    async def _hold_any(self, obj: JSON) -> str:
+    async def _hold_any(self, obj: JSON, dry_run: bool) -> str:
         usable = self._network.num_addresses - 2
         for _ in range(RANDOM_ATTEMPTS):
             address = str(self._network[2 + self._pick(max(usable - 1, 1))])
             with contextlib.suppress(AlreadyExists):
-                await self._hold(obj, address)
+                await self._hold(obj, address, dry_run)
                 return address
         for host in self._network.hosts():
             with contextlib.suppress(AlreadyExists):
-                await self._hold(obj, str(host))
+                await self._hold(obj, str(host), dry_run)
                 return str(host)
         raise InternalError.because(f"failed to allocate a serviceIP: range {self._network} is full")
 
-    async def _hold(self, obj: JSON, address: str) -> None:
+    async def _hold(self, obj: JSON, address: str, dry_run: bool) -> None:
+        if dry_run:
+            self._holder.check(address)
+            return
         metadata = obj["metadata"]
         await self._holder.hold(address, metadata["namespace"], metadata["name"])
 

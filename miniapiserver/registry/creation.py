@@ -11,7 +11,7 @@ from typing import Any
 from miniapiserver import managedfields
 from miniapiserver.admission.interface import Operation
 from miniapiserver.errors import AlreadyExists, FieldError, InternalError, Invalid
-from miniapiserver.registry.allocation import Allocator
+from miniapiserver.registry.allocation import Allocator, unbroken
 from miniapiserver.registry.call import Call
 from miniapiserver.registry.clock import Clock
 from miniapiserver.registry.encoding import encode
@@ -48,7 +48,8 @@ async def create(store: Store, schema: TypeSchema, obj: JSON, call: Call, alloca
     await prepare(store.row, schema, obj, call, tracks_fields=tracks_fields)
     for attempt in range(attempts):
         try:
-            return await _write(store, obj, call, allocator)
+            writing = _write(store, obj, call, allocator)
+            return await (unbroken(writing) if allocator.allocates else writing)
         except AlreadyExists:
             if attempt == attempts - 1:
                 raise

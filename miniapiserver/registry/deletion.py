@@ -10,7 +10,7 @@ from typing import Any
 
 from miniapiserver.admission.interface import Operation
 from miniapiserver.errors import Conflict
-from miniapiserver.registry.allocation import Allocator
+from miniapiserver.registry.allocation import Allocator, unbroken
 from miniapiserver.registry.call import Call
 from miniapiserver.registry.encoding import decode, encode, with_revision
 from miniapiserver.registry.options import DeleteOptions
@@ -46,7 +46,8 @@ async def delete(store: Store, namespace: str, name: str, options: DeleteOptions
         await call.admission.admit(attributes)
         await call.admission.validate(attributes)
         try:
-            return await _step(store, current, obj, options, call, allocator)
+            # A pod is marked, then removed; a Service removed, then its address given back: never only the first.
+            return await unbroken(_step(store, current, obj, options, call, allocator))
         except StaleWrite:
             if options.resource_version:
                 raise store.conflict(name) from None

@@ -4,6 +4,7 @@ My job: query parameters → WriteOptions, DeleteOptions, checked in upstream's 
 (`apimachinery/pkg/apis/meta/v1/validation`). Pure.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -123,7 +124,8 @@ def _delete_problems(body: JSON) -> list[FieldError]:
 
 
 def _integer(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise BadRequest(f'strconv.ParseInt: parsing {quote(text)}: invalid syntax') from None
+    if not re.fullmatch(r"[+-]?[0-9]+", text):
+        raise BadRequest(f"strconv.ParseInt: parsing {quote(text)}: invalid syntax")
+    if len(text) > 64 or not -1 << 63 <= int(text) < 1 << 63:
+        raise BadRequest(f"strconv.ParseInt: parsing {quote(text)}: value out of range")
+    return int(text)

@@ -11,6 +11,7 @@ from typing import Any
 from miniapiserver.registry.allocation import Allocator, NoAllocation
 from miniapiserver.registry.store import Store
 from miniapiserver.resources.resource import Resource, TypeTable
+from miniapiserver.storage.interface import Storage
 from miniapiserver.watchcache import WatchCache, WatchCaches
 
 JSON = dict[str, Any]
@@ -25,6 +26,15 @@ class Registry:
         self._table, self._caches = table, caches
         self._stores: dict[tuple[str, str, str], Store] = {}
         self._allocators: dict[str, Allocator] = {}
+
+    @property
+    def storage(self) -> Storage:
+        return self._caches.storage
+
+    @property
+    def follows_storage(self) -> bool:
+        """Whether what is read here is kept up to date."""
+        return self._caches.is_following
 
     async def start(self, storages: Iterable[str]) -> None:
         """Load these caches now: `get` and `list` answer from them without waiting."""

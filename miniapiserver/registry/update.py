@@ -12,7 +12,7 @@ from typing import Any
 from miniapiserver import managedfields
 from miniapiserver.admission.interface import Operation
 from miniapiserver.errors import InternalError, Invalid, invalid
-from miniapiserver.registry.allocation import Allocator
+from miniapiserver.registry.allocation import Allocator, unbroken
 from miniapiserver.registry.call import Call
 from miniapiserver.registry.creation import invalid_object
 from miniapiserver.registry.encoding import decode, encode
@@ -50,7 +50,8 @@ async def update(store: Store, schema: TypeSchema, namespace: str, name: str, ch
         insists = _check_identity(store, old, new)
         await prepare(store, schema, old, new, change, call)
         try:
-            return await _write(store, current, old, new, call, allocator)
+            writing = _write(store, current, old, new, call, allocator)
+            return await (unbroken(writing) if allocator.allocates else writing)
         except StaleWrite:
             if insists and not change.follows:
                 raise store.conflict(name) from None

@@ -112,6 +112,10 @@ class WatchCaches:
 
     # --- waiting
 
+    @property
+    def is_following(self) -> bool:
+        return self._following.is_set()
+
     async def wait_following(self) -> None:
         """Until the upstream watch stands, so that no event falls between a load and it."""
         await self._following.wait()

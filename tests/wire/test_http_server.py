@@ -29,23 +29,84 @@ async def text(request: web.BaseRequest) -> web.StreamResponse:
         b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
         b"GET / HTTP/1.1\r\n\r\n",
         b"\x16\x03\x01\x00\xa5\x01\x00\x00",
-        b"GET /" + b"x" * 200_000 + b" HTTP/1.1\r\nHost: h\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: h\r\nA: " + b"x" * 100_000 + b"\r\n\r\n",
     ],
-    ids=["space before colon", "folded", "nul", "length and chunked", "two lengths", "no host", "tls", "line", "field"],
+    ids=["space before colon", "folded", "nul", "length and chunked", "two lengths", "no host", "tls"],
 )
 async def test_cve_2019_16276_ambiguous_requests_get_400_and_the_end(request_bytes: bytes) -> None:
     async with HTTPServer(text) as server, asyncio.timeout(10):
+        assert b" 400 " in await first_line(await server.listen(), request_bytes)
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /" + b"x" * 200_000 + b" HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\nA: " + b"x" * 100_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\n" + b"A: b\r\n" * 300 + b"\r\n",
+    ],
+    ids=["line", "field", "fields"],
+)
+async def test_a_head_beyond_the_limits_gets_431_and_the_end(request_bytes: bytes) -> None:
+    async with HTTPServer(text) as server, asyncio.timeout(10):
+        assert b" 431 " in await first_line(await server.listen(), request_bytes)
+
+
+async def first_line(port: int, request_bytes: bytes) -> bytes:
+    """The status line of the answer; the connection must end behind it."""
+    stream = await connect(port)
+    stream.write(request_bytes)
+    answer = b""
+    try:
+        while data := await stream.read():
+            answer += data
+    except ConnectionLost:
+        pass
+    await stream.aclose()
+    assert answer.startswith(b"HTTP/1.")
+    return answer.split(b"\r\n")[0]
+
+
+async def test_neither_log_nor_answer_repeat_a_malformed_request(caplog: pytest.LogCaptureFixture) -> None:
+    async with HTTPServer(text) as server, asyncio.timeout(10):
         stream = await connect(await server.listen())
-        stream.write(request_bytes)
+        stream.write(b"GET / HTTP/1.1\r\nHost: h\r\nAuthorization : Bearer hunter2\r\n\r\n")
         answer = b""
-        try:
-            while data := await stream.read():
-                answer += data
-        except ConnectionLost:
-            pass
-        assert answer.startswith(b"HTTP/1.") and b" 400 " in answer.split(b"\r\n")[0]
-        await stream.aclose()
+        while data := await stream.read():
+            answer += data
+        assert b"hunter2" not in answer and "hunter2" not in caplog.text
+
+
+async def test_a_version_nobody_speaks_here_is_505() -> None:
+    async with HTTPServer(text) as server, asyncio.timeout(10):
+        assert b" 505 " in await first_any(await server.listen(), b"GET / HTTP/2.0\r\nHost: h\r\n\r\n")
+
+
+async def first_any(port: int, request_bytes: bytes) -> bytes:
+    stream = await connect(port)
+    stream.write(request_bytes)
+    answer = await stream.read()
+    await stream.aclose()
+    return answer.split(b"\r\n")[0]
+
+
+async def test_a_head_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wire.http.HEAD_TIMEOUT", 0.05)
+    async with HTTPServer(text) as server, asyncio.timeout(10):
+        slow = await connect(await server.listen())
+        slow.write(b"GET / HTTP/1.1\r\nHo")
+        assert await slow.read() == b""
+        await slow.aclose()
+
+
+async def test_a_connection_whose_first_head_came_in_time_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wire.http.HEAD_TIMEOUT", 0.05)
+    async with HTTPServer(text) as server, asyncio.timeout(10):
+        stream = await connect(await server.listen())
+        for pause in (0.0, 0.1):
+            await asyncio.sleep(pause)
+            stream.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert b" 200 " in await stream.read()
+        stream.abort()
 
 
 async def test_a_body_beyond_the_limit_is_refused() -> None:
