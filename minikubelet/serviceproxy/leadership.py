@@ -17,7 +17,7 @@ import os
 import random
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 import orjson
@@ -30,9 +30,17 @@ from wire.stream import Stream, open_stream
 LINE_LIMIT = 4096
 MAX_FOLLOWERS = 256
 FOLLOW_AGAIN = 0.05
+ABLE_AGAIN = 2.0
 HEARD_WITHIN = 5.0
 
 log = logging.getLogger(__name__)
+
+
+MayLead = Callable[[], Awaitable[bool]]
+
+
+async def anybody() -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +94,12 @@ class Leader:
 
 
 @contextlib.asynccontextmanager
-async def lead(scope: str, ours: Member, clock: Clock) -> AsyncIterator[Leader]:
-    """Enters once we lead; until then we follow. `scope` names the cluster: two clusters have two leads."""
-    sock = await _campaign(f"\0miniplane/serviceproxy/{scope}", ours, clock)
+async def lead(scope: str, ours: Member, clock: Clock, may_lead: MayLead = anybody) -> AsyncIterator[Leader]:
+    """Enters once we lead; until then we follow. `scope` names the cluster: two clusters have two leads.
+
+    `may_lead` is asked before each attempt: a proxy that cannot serve leaves the lead to those that can.
+    """
+    sock = await _campaign(f"\0miniplane/serviceproxy/{scope}", ours, clock, may_lead)
     leader = Leader(ours)
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -99,10 +110,11 @@ async def lead(scope: str, ours: Member, clock: Clock) -> AsyncIterator[Leader]:
         sock.close()
 
 
-async def _campaign(name: str, ours: Member, clock: Clock) -> socket.socket:
+async def _campaign(name: str, ours: Member, clock: Clock, may_lead: MayLead) -> socket.socket:
     told = False
     while True:
-        sock = _take(name)
+        able = await may_lead()
+        sock = _take(name) if able else None
         if sock is not None:
             log.info("lead.taken %s", kv(node=ours.node))
             return sock
@@ -111,7 +123,7 @@ async def _campaign(name: str, ours: Member, clock: Clock) -> socket.socket:
             log.info("lead.followed %s", kv(node=ours.node))
         await _follow(name, ours)
         # Everybody who followed comes now; and a socket that is bound but not ours to follow must not make us spin.
-        await clock.sleep(random.uniform(0, FOLLOW_AGAIN))
+        await clock.sleep(random.uniform(0, FOLLOW_AGAIN) if able else ABLE_AGAIN)
 
 
 def _take(name: str) -> socket.socket | None:

@@ -28,8 +28,9 @@ from minikubelet.serviceproxy.reachable import REFUSED
 from minikubelet.serviceproxy.serviceports import SLICE_SELECTOR, ServicePort, service_ports
 from minikubelet.serviceproxy.settings import Mode, ProxySettings
 from minikubelet.serviceproxy.userspace import Figures, UserspaceProxy
-from wire.apiclient import Client, resource_path
+from wire.apiclient import APIError, Client, Forbidden, resource_path
 from wire.connections import Ledger
+from wire.errors import WireError
 from wire.http import HTTPServer
 from wire.informer import Informer
 from wire.kubeconfig import Access
@@ -42,6 +43,8 @@ AT_MOST_EVERY = 0.05
 """Between two rounds: pods of a deployment come ready one by one, and one round serves many."""
 RETRY = 3.0
 ZONE_LABEL = "topology.kubernetes.io/zone"
+
+SLICES = resource_path("discovery.k8s.io", "v1", "endpointslices")
 
 log = logging.getLogger(__name__)
 
@@ -79,11 +82,11 @@ class ServiceProxy:
         async with AsyncExitStack() as stack:
             await self._open_doors(stack)
             # Only the leader watches: the others need no memory for a copy of every endpoint.
+            scope = cluster_scope(self._around.client.access)
             leader = await stack.enter_async_context(
-                lead(cluster_scope(self._around.client.access), self._around.member, self._around.clock))
+                lead(scope, self._around.member, self._around.clock, self._may_lead))
             leader.changed = self._touch
-            slices = Informer(await self._identity(stack),
-                              resource_path("discovery.k8s.io", "v1", "endpointslices"), labelSelector=SLICE_SELECTOR)
+            slices = Informer(await self._identity(stack), SLICES, labelSelector=SLICE_SELECTOR)
             slices.subscribe(lambda *_: self._touch())
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(slices.run(), name="endpointslices")
@@ -98,11 +101,24 @@ class ServiceProxy:
     async def _identity(self, stack: AsyncExitStack) -> Client:
         """The Node authorizer lets no kubelet list EndpointSlices; `system:node-proxier` is another user's role."""
         if self._settings.kubeconfig is None:
-            log.warning("identity.kubelet %s", kv(why="there is no --proxy-kubeconfig: needs a binding of the node's "
-                                                      "group to system:node-proxier"))
             return self._around.client
         return await stack.enter_async_context(
             Client.from_kubeconfig(self._settings.kubeconfig, USER_AGENT, self._around.ledger))
+
+    async def _may_lead(self) -> bool:
+        """Whether the identity we have will do. One of our own was made for this; the kubelet's needs a binding."""
+        if self._settings.kubeconfig is not None:
+            return True
+        try:
+            await self._around.client.list(SLICES, labelSelector=SLICE_SELECTOR, limit=1)
+        except Forbidden as error:
+            self._say("identity", f"the service proxy has no --proxy-kubeconfig and leaves services to others: "
+                                  f"{error.message}")
+        except (APIError, WireError) as error:
+            log.debug("identity.unknown %s", kv(error=error))
+        else:
+            return True
+        return False
 
     async def _open_doors(self, stack: AsyncExitStack) -> None:
         door = HealthDoor(self._health, self._settings.mode.value, self._around.node,
@@ -176,7 +192,7 @@ class ServiceProxy:
             except netfilter.NetfilterError as error:
                 # Somebody else may have changed the table: begin with a clean one.
                 before, retry = None, True
-                log.warning("nftables.refused %s", kv(error=error))
+                log.debug("nftables.refused %s", kv(error=error))
                 self._say("nftables", f"nftables: {str(error).splitlines()[0]}")
             else:
                 before, retry = rules, False
@@ -204,6 +220,7 @@ class ServiceProxy:
     def _say(self, key: object, why: str) -> None:
         if key not in self._said:
             self._said.add(key)
+            log.warning("service.unserved %s", kv(why=why))
             self._around.report(why)
 
 

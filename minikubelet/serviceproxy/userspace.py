@@ -21,7 +21,7 @@ from minikubelet.clock import Clock
 from minikubelet.logline import kv
 from minikubelet.serviceproxy.affinity import Balancer
 from minikubelet.serviceproxy.frontends import Address, Frontend
-from minikubelet.serviceproxy.serviceports import Endpoint
+from minikubelet.serviceproxy.serviceports import Endpoint, ServicePortName
 from wire.connections import Connection, Ledger
 from wire.errors import DialError
 from wire.net import dial_tcp, join_host_port, keep_alive
@@ -32,6 +32,7 @@ BACKLOG = 1024
 ACCEPTED_AT_ONCE = 64
 DIAL_TIMEOUT = 5.0
 PAUSE_WITHOUT_FILES = 0.2
+RECORDED = (ServicePortName("default", "kubernetes", "https"),)
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 log = logging.getLogger(__name__)
@@ -174,8 +175,8 @@ class UserspaceProxy:
         return None, None
 
     def _record(self, client: str, frontend: Frontend, endpoint: Endpoint) -> Connection | None:
-        if self._ledger is None:
-            return None
+        if self._ledger is None or frontend.service not in RECORDED:
+            return None  # the ledger keeps the paths to the API server; other traffic would push them out
         return self._ledger.record(source=client, target=join_host_port(endpoint.address, endpoint.port),
                                    purpose=f"service {frontend.service}")
 

@@ -51,7 +51,8 @@ def test_a_node_that_is_about_to_go_is_no_target_but_lives(node: dict[str, Any])
 async def test_the_doors_answer_as_kube_proxys() -> None:
     door = HealthDoor(Health(), "userspace", lambda: TAINTED, lambda: Figures(accepted=3), lambda: 2)
     async with HTTPServer(door.healthz) as healthz, HTTPServer(door.metrics) as metrics, ClientSession() as session:
-        health_url, metrics_url = (f"http://127.0.0.1:{port}" for port in (await healthz.listen(), await metrics.listen()))
+        health_url = f"http://127.0.0.1:{await healthz.listen()}"
+        metrics_url = f"http://127.0.0.1:{await metrics.listen()}"
         answers = {}
         for url in (f"{health_url}/healthz", f"{health_url}/livez", f"{health_url}/other", f"{metrics_url}/healthz",
                     f"{metrics_url}/proxyMode", f"{metrics_url}/metrics"):

@@ -88,6 +88,29 @@ async def test_two_clusters_have_two_leads() -> None:
     await second.die()
 
 
+async def test_a_proxy_that_cannot_serve_leaves_the_lead_to_one_that_can() -> None:
+    async def never() -> bool:
+        return False
+
+    where = scope()
+
+    async def follow_only() -> None:
+        async with lead(where, Member("node-1", "127.0.10.1"), Clock(), never):
+            raise AssertionError("it leads")
+
+    unable = asyncio.create_task(follow_only())
+    await asyncio.sleep(0)
+    able = Kubelet(where, 2)
+    await able.leads.wait()
+    await able.changed.wait()
+    assert able.leader is not None
+    assert able.leader.nodes == {"node-1": "127.0.10.1", "node-2": "127.0.10.2"}
+    await able.die()
+    unable.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await unable
+
+
 @pytest.mark.parametrize("line", [b"no json\n", b"[]\n", b"{}\n", b"x" * 10_000])
 async def test_a_follower_that_talks_nonsense_is_nobody(line: bytes) -> None:
     where = scope()

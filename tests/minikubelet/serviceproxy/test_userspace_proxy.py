@@ -222,15 +222,17 @@ async def test_beyond_the_limit_clients_wait_and_are_then_served() -> None:
             writer.close()
 
 
-async def test_the_ledger_says_who_was_sent_where() -> None:
-    ledger, address = Ledger(), (VIP, free_port())
+async def test_the_ledger_says_who_came_to_the_api_server_and_keeps_quiet_about_the_rest() -> None:
+    ledger, address, other = Ledger(), (VIP, free_port()), (VIP, free_port())
     async with (serving(saying(b"a")) as a, UserspaceProxy(Balancer(random.Random(7)), Clock(), ledger) as proxy):
-        proxy.apply({address: front(a)})
+        kubernetes = ServicePortName("default", "kubernetes", "https")
+        proxy.apply({address: Frontend(kubernetes, Entrance.CLUSTER_IP, (a,)), other: front(a)})
         await ask(address)
+        await ask(other)
         await come_true(lambda: not proxy.figures.open)
     [entry] = ledger.snapshot()
     assert (entry["from"], entry["to"], entry["purpose"], entry["state"], entry["bytesIn"]) == (
-        "127.0.0.1", f"127.0.0.1:{a.port}", "service default/web", "closed", 1)
+        "127.0.0.1", f"127.0.0.1:{a.port}", "service default/kubernetes:https", "closed", 1)
 
 
 async def test_the_end_of_the_proxy_ends_its_connections() -> None:
