@@ -18,6 +18,8 @@ SLOTS: Final = 31
 HTTPS_PORT: Final = 443
 KUBERNETES_PORT: Final = 6443
 PORTS_TRIED: Final = 200
+SSH_PORT: Final = 22
+HIGH_SSH_PORT: Final = 2222
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,58 @@ class Ranges:
         return f"127.{self._pod_octet}.{number}.0/24"
 
     @property
+    def control_plane(self) -> str:
+        """Where etcd and the Konnectivity server listen: the last address of the nodes' range that is not a node's."""
+        return self.node_ip(254)
+
+    @property
     def _pod_octet(self) -> int:
         # 96 to 126 are services; 244 is the second octet of flannel's and so of everybody's pod range.
         return 244 if self.slot == 0 else 128 + self.slot
+
+
+@dataclass(frozen=True, slots=True)
+class NetnsRanges(Ranges):
+    """Private ranges for networks of our own; nothing outside `topology`'s namespaces sees them but `management`."""
+
+    @property
+    def services(self) -> str:
+        return f"10.{200 + self.slot}.96.0/20"
+
+    @property
+    def pods(self) -> str:
+        return f"10.{200 + self.slot}.128.0/17"
+
+    @property
+    def nodes(self) -> str:
+        return f"10.{200 + self.slot}.10.0/24"
+
+    @property
+    def kubernetes_service_ip(self) -> str:
+        return f"10.{200 + self.slot}.96.1"
+
+    @property
+    def management(self) -> str:
+        """Between this machine and the control plane: how people reach the API server."""
+        return f"10.{200 + self.slot}.0.0/30"
+
+    @property
+    def host(self) -> str:
+        return f"10.{200 + self.slot}.0.1"
+
+    @property
+    def control_plane(self) -> str:
+        return f"10.{200 + self.slot}.0.2"
+
+    def link(self, network: int, end: int) -> str:
+        """The two ends of a cable into the untrusted network: 1 is the router's, 2 the other."""
+        return f"10.{200 + self.slot}.{network}.{end}"
+
+    def node_ip(self, number: int) -> str:
+        return f"10.{200 + self.slot}.10.{number}"
+
+    def pod_cidr(self, number: int) -> str:
+        return f"10.{200 + self.slot}.{127 + number}.0/24"
 
 
 def take_slot(only: int | None = None, avoid: Collection[int] = ()) -> tuple[Ranges, socket.socket]:
@@ -106,6 +157,11 @@ def choose_port(bind_address: str, asked: int | None, last: int | None = None) -
             also = "" if port == KUBERNETES_PORT else f", {KUBERNETES_PORT} is taken"
             return PortChoice(port, f"port {HTTPS_PORT} {why}{also}: the API server listens on {port}")
     raise OptionsError(f"no free port from {KUBERNETES_PORT} to {KUBERNETES_PORT + PORTS_TRIED} on {bind_address}")
+
+
+def choose_ssh_port(ranges: Ranges) -> int:
+    """22 on the nodes' own addresses; where that is refused or taken (an sshd on 0.0.0.0 takes it), 2222."""
+    return SSH_PORT if _problem(ranges.node_ip(1), SSH_PORT) is None else HIGH_SSH_PORT
 
 
 def free_port(bind_address: str) -> int:

@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 
 from miniplane import __version__
 from miniplane.errors import MiniplaneError, OptionsError
-from miniplane.state import DEFAULT_NAME, Egress, StateDir, Storage
+from miniplane.state import DEFAULT_NAME, Egress, StateDir, Storage, Topology
 
 Run = Callable[[argparse.Namespace], int]
 
@@ -69,7 +69,10 @@ def _add_up(commands: Any) -> None:
     up.add_argument("--secure-port", type=int, metavar="PORT", help="its port; 0 for any (443 if allowed, else 6443)")
     up.add_argument("--san", dest="sans", action="append", metavar="NAME|IP", help="another name of the API server")
     up.add_argument("--storage", choices=[one.value for one in Storage], help="what keeps the objects (sqlite)")
-    up.add_argument("--egress", choices=[one.value for one in Egress], help="how the API server reaches nodes (direct)")
+    up.add_argument("--egress", choices=[one.value for one in Egress],
+                    help="how the API server reaches nodes (direct); the ssh ones are deprecated")  # fmt: skip
+    up.add_argument("--topology", choices=[one.value for one in Topology],
+                    help="where nodes are: on loopback (local), or behind an untrusted network (netns)")  # fmt: skip
     up.add_argument("--config", type=Path, metavar="FILE", help="these settings, and extraArgs, as YAML; flags win")
     up.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="how long to wait until ready (60)")
     up.add_argument("--quiet", action="store_true", help="say nothing unless it goes wrong")
@@ -94,6 +97,7 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
         "secure_port": options.secure_port,
         "storage": None if options.storage is None else Storage(options.storage),
         "egress": None if options.egress is None else Egress(options.egress),
+        "topology": None if options.topology is None else Topology(options.topology),
         "sans": None if options.sans is None else tuple(options.sans),
     }
     if options.name != DEFAULT_NAME:

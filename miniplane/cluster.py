@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from miniplane import konnectivity
+from miniplane import konnectivity, ssh, topology
 from miniplane.addresses import Ranges, own_addresses, reachable_address, url
 from miniplane.errors import OptionsError
-from miniplane.program import Node, Pki, Program, Readiness, control_plane_address, node_dir, nodes, python
-from miniplane.state import Options, Place, Record, StateDir, Storage
+from miniplane.program import Node, Pki, Program, Readiness, node_dir, nodes, python
+from miniplane.state import Options, Record, StateDir, Storage, Topology
 
 KUBELET_PORT: Final = 10250
 ETCD_PORT: Final = 2379
@@ -23,16 +23,18 @@ ETCD_PEER_PORT: Final = 2380
 
 def programs(record: Record, state: StateDir) -> list[Program]:
     """The table, in the order of starting; stopping goes the other way. Raises OptionsError."""
-    options, ranges = record.options, Ranges(record.place.slot)
+    options, ranges = record.options, record.ranges
     rows: list[Program] = []
     if options.storage is Storage.ETCD:
         rows.append(_etcd(state, ranges))
     rows += konnectivity.servers(options.egress, state, ranges)
-    rows.append(_apiserver(options, record.place, state))
+    rows.append(_apiserver(record, state))
     rows.append(_controller(state))
     rows += [_kubelet(state, node) for node in nodes(options, ranges)]
     rows += konnectivity.agents(options.egress, state, ranges, nodes(options, ranges))
-    return list(_with_extra_args(rows, options))
+    rows += ssh.servers(record, state)
+    rows = list(_with_extra_args(rows, options))
+    return topology.placed(rows, record) if options.topology is Topology.NETNS else rows
 
 
 def _with_extra_args(rows: list[Program], options: Options) -> Iterator[Program]:
@@ -51,7 +53,7 @@ def _with_extra_args(rows: list[Program], options: Options) -> Iterator[Program]
 
 
 def _etcd(state: StateDir, ranges: Ranges) -> Program:
-    pki, address = Pki(state.path), control_plane_address(ranges)
+    pki, address = Pki(state.path), ranges.control_plane
     client, peer = f"https://{address}:{ETCD_PORT}", f"https://{address}:{ETCD_PEER_PORT}"
     return Program(
         "etcd",
@@ -78,11 +80,11 @@ def _etcd(state: StateDir, ranges: Ranges) -> Program:
     )
 
 
-def _apiserver(options: Options, place: Place, state: StateDir) -> Program:
-    pki, ranges = Pki(state.path), Ranges(place.slot)
+def _apiserver(record: Record, state: StateDir) -> Program:
+    options, place, ranges, pki = record.options, record.place, record.ranges, Pki(state.path)
     flags = [
-        f"--bind-address={options.bind_address}",
-        f"--advertise-address={reachable_address(options.bind_address)}",
+        f"--bind-address={record.bind_address}",
+        f"--advertise-address={reachable_address(record.bind_address)}",
         f"--secure-port={place.port}",
         f"--tls-cert-file={pki('apiserver.crt')}",
         f"--tls-private-key-file={pki('apiserver.key')}",
@@ -105,6 +107,7 @@ def _apiserver(options: Options, place: Place, state: StateDir) -> Program:
         f"--audit-log-path={state.audit_log}",
         *_storage_flags(options, state, ranges),
         *konnectivity.apiserver_flags(options.egress, state),
+        *ssh.apiserver_flags(record, state),
     ]
     if options.kubelet_ca:
         flags.append(f"--kubelet-certificate-authority={pki('ca.crt')}")
@@ -119,7 +122,7 @@ def _storage_flags(options: Options, state: StateDir, ranges: Ranges) -> list[st
             return [f"--storage-path={state.database}"]
         case Storage.ETCD:
             return [
-                f"--etcd-servers=https://{control_plane_address(ranges)}:{ETCD_PORT}",
+                f"--etcd-servers=https://{ranges.control_plane}:{ETCD_PORT}",
                 f"--etcd-cafile={pki('etcd/ca.crt')}",
                 f"--etcd-certfile={pki('apiserver-etcd-client.crt')}",
                 f"--etcd-keyfile={pki('apiserver-etcd-client.key')}",
@@ -182,11 +185,12 @@ def write_inputs(record: Record, state: StateDir) -> None:
     try:
         for folder in (state.logs, state.images, state.database.parent, state.path / "connections"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for node in nodes(record.options, Ranges(record.place.slot)):
+        for node in nodes(record.options, record.ranges):
             home = node_dir(state, node)
             (home / "manifests").mkdir(mode=0o700, parents=True, exist_ok=True)
             _write_kubelet_configuration(home / "config.yaml", node)
-        konnectivity.write_inputs(record.options.egress, state, Ranges(record.place.slot))
+        konnectivity.write_inputs(record.options.egress, state, record.ranges)
+        ssh.write_inputs(record, state)
         if record.options.storage is Storage.ETCD:
             state.etcd_data.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -207,10 +211,10 @@ def _write_kubelet_configuration(path: Path, node: Node) -> None:
 
 
 def cluster_url(record: Record) -> str:
-    return url(reachable_address(record.options.bind_address), record.place.port)
+    return url(reachable_address(record.bind_address), record.place.port)
 
 
 def certificate_names(record: Record) -> list[str]:
     """Names the API server's certificate holds beyond the fixed ones."""
-    address = record.options.bind_address
+    address = record.bind_address
     return list(dict.fromkeys([reachable_address(address), *own_addresses(address), *record.options.sans]))

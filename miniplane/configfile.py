@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from miniplane.errors import OptionsError
-from miniplane.state import Egress, Storage
+from miniplane.state import Egress, Storage, Topology
 
 API_VERSION: Final = "miniplane/v1alpha1"
 
@@ -94,5 +94,6 @@ _FIELDS: Final[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
     "sans": ("sans", _texts),
     "storage": ("storage", lambda value: Storage(_text(value))),
     "egress": ("egress", lambda value: Egress(_text(value))),
+    "topology": ("topology", lambda value: Topology(_text(value))),
     "extraArgs": ("extra_args", _arguments),
 }

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from miniplane.addresses import Ranges
 from miniplane.errors import OptionsError
-from miniplane.program import Node, Pki, Program, control_plane_address, node_dir, python
+from miniplane.program import Node, Pki, Program, node_dir, python
 from miniplane.state import Egress, StateDir, write_json
 
 AGENT_PORT: Final = 8091
@@ -20,9 +20,9 @@ _LONGEST_SOCKET_PATH: Final = 107
 
 
 def servers(egress: Egress, state: StateDir, ranges: Ranges) -> list[Program]:
-    if egress is Egress.DIRECT:
+    if not egress.is_konnectivity:
         return []
-    pki, address = Pki(state.path), control_plane_address(ranges)
+    pki, address = Pki(state.path), ranges.control_plane
     argv = (
         *python("konnectivity.server"),
         f"--mode={'grpc' if egress is Egress.KONNECTIVITY_GRPC else 'http-connect'}",
@@ -54,7 +54,7 @@ def _front(egress: Egress, state: StateDir, address: str) -> list[str]:
 
 
 def agents(egress: Egress, state: StateDir, ranges: Ranges, nodes: list[Node]) -> list[Program]:
-    return [] if egress is Egress.DIRECT else [_agent(state, ranges, node) for node in nodes]
+    return [] if not egress.is_konnectivity else [_agent(state, ranges, node) for node in nodes]
 
 
 def _agent(state: StateDir, ranges: Ranges, node: Node) -> Program:
@@ -66,7 +66,7 @@ def _agent(state: StateDir, ranges: Ranges, node: Node) -> Program:
         f"--ca-cert={Pki(state.path)('konnectivity-ca.crt')}",
         f"--agent-cert={keys / 'konnectivity-agent.crt'}",
         f"--agent-key={keys / 'konnectivity-agent.key'}",
-        f"--proxy-server-host={control_plane_address(ranges)}",
+        f"--proxy-server-host={ranges.control_plane}",
         f"--proxy-server-port={AGENT_PORT}",
         f"--health-server-host={node.ip}",
         f"--admin-bind-address={node.ip}",
@@ -76,12 +76,12 @@ def _agent(state: StateDir, ranges: Ranges, node: Node) -> Program:
 
 
 def apiserver_flags(egress: Egress, state: StateDir) -> list[str]:
-    return [] if egress is Egress.DIRECT else [f"--egress-selector-config-file={state.egress_configuration}"]
+    return [] if not egress.is_konnectivity else [f"--egress-selector-config-file={state.egress_configuration}"]
 
 
 def write_inputs(egress: Egress, state: StateDir, ranges: Ranges) -> None:
     """Raises OptionsError. JSON, which is YAML."""
-    if egress is Egress.DIRECT:
+    if not egress.is_konnectivity:
         return
     _socket(state).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_json(state.egress_configuration, egress_configuration(egress, state, ranges))
@@ -110,7 +110,7 @@ def _transport(egress: Egress, state: StateDir, ranges: Ranges) -> dict[str, Any
         "clientCert": pki("apiserver-konnectivity-client.crt"),
         "clientKey": pki("apiserver-konnectivity-client.key"),
     }
-    return {"tcp": {"url": f"https://{control_plane_address(ranges)}:{FRONT_PORT}", "tlsConfig": tls}}
+    return {"tcp": {"url": f"https://{ranges.control_plane}:{FRONT_PORT}", "tlsConfig": tls}}
 
 
 def _socket(state: StateDir) -> Path:

@@ -22,15 +22,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from miniplane.addresses import Ranges, check_bind_address, choose_port, take_slot
+from miniplane import topology
+from miniplane.addresses import HTTPS_PORT, Ranges, check_bind_address, choose_port, choose_ssh_port, take_slot
 from miniplane.apiclient import APIClient
 from miniplane.cluster import certificate_names, cluster_url, programs, write_inputs
 from miniplane.control import ask, is_running
 from miniplane.errors import NotRunning, OptionsError, StartError
 from miniplane.processes import Identity
-from miniplane.program import control_plane_address, nodes
+from miniplane.program import nodes
 from miniplane.readiness import ReadinessCheck
-from miniplane.state import Options, Place, Record, StateDir, Storage, changed, context_name, with_given
+from miniplane.state import Options, Place, Record, StateDir, Storage, Topology, changed, context_name, with_given
 
 Report = Callable[[str], None]
 
@@ -117,10 +118,12 @@ def _start(state: StateDir, options: Options, last: Place | None, report: Report
     check_bind_address(options.bind_address)
     slot, holder = _slot(state, last)
     with holder:
-        choice = choose_port(options.bind_address, options.secure_port, last.port if last else None)
-        if choice.remark:
-            report(choice.remark)
-        record = Record(options, Place(slot, choice.port))
+        topology.sweep(slot)
+        place = _place(options, slot, last, report)
+        record = Record(options, place)
+        if options.topology is Topology.NETNS:
+            topology.build(record)
+            report(f"network namespaces {', '.join(topology.namespaces(slot))}")
         table = programs(record, state)
         with _supervisor(state, holder) as supervisor:
             _issue_certificates(record, state, report)
@@ -130,6 +133,15 @@ def _start(state: StateDir, options: Options, last: Place | None, report: Report
             _hand_over(supervisor, {"programs": [row.as_json() for row in table], "environment": environment()})
     report(f"started {', '.join(row.name for row in table[:4])}{' …' if len(table) > 4 else ''}")
     return record
+
+
+def _place(options: Options, slot: int, last: Place | None, report: Report) -> Place:
+    if options.topology is Topology.NETNS:
+        return Place(slot, options.secure_port or HTTPS_PORT)  # in a namespace of our own every port is free
+    choice = choose_port(options.bind_address, options.secure_port, last.port if last else None)
+    if choice.remark:
+        report(choice.remark)
+    return Place(slot, choice.port, choose_ssh_port(Ranges(slot)))
 
 
 def _make_state_dir(state: StateDir) -> None:
@@ -213,13 +225,13 @@ def _issue_certificates(record: Record, state: StateDir, report: Report) -> None
     from certs.profiles import Cluster as Names
     from certs.profiles import NodeAddress
 
-    options, ranges = record.options, Ranges(record.place.slot)
+    options, ranges = record.options, record.ranges
     names = Names(
         service_cidr=ipaddress.ip_network(ranges.services),
         sans=tuple(certificate_names(record)),
         nodes=tuple(NodeAddress(node.name, node.ip) for node in nodes(options, ranges)),
-        etcd=control_plane_address(ranges) if options.storage is Storage.ETCD else None,
-        konnectivity=control_plane_address(ranges),
+        etcd=ranges.control_plane if options.storage is Storage.ETCD else None,
+        konnectivity=ranges.control_plane,
     )
     access = Access(context_name(options), cluster_url(record))
     try:
@@ -232,7 +244,7 @@ def _issue_certificates(record: Record, state: StateDir, report: Report) -> None
 
 def _wait(state: StateDir, record: Record, report: Report, ready_within: float) -> None:
     status = ask(state, {"do": "status"})
-    names = [node.name for node in nodes(record.options, Ranges(record.place.slot))]
+    names = [node.name for node in nodes(record.options, record.ranges)]
     with APIClient.from_kubeconfig(state.path / "admin.conf") as client:
         ReadinessCheck(
             client=client,
@@ -269,7 +281,15 @@ def _tail(path: Path, count: int) -> Sequence[str]:
 
 
 def down(state: StateDir) -> bool:
-    """End the cluster in `state`; False if nothing ran. Returns when every process has gone."""
+    """End the cluster in `state`; False if nothing ran. Returns when every process has gone, and every network."""
+    was_running = _end(state)
+    record = state.read_record()
+    if record is not None and record.options.topology is Topology.NETNS:
+        topology.remove_unused(record.place.slot)
+    return was_running
+
+
+def _end(state: StateDir) -> bool:
     try:
         ask(state, {"do": "down"})
     except NotRunning:

@@ -65,10 +65,6 @@ class Pki:
         return str(self.state_dir / "pki" / name)
 
 
-# The last address of the nodes' range that is not a node's: where the control plane's own helpers listen.
-_CONTROL_PLANE_HOST = 254
-
-
 def nodes(options: Options, ranges: Ranges) -> list[Node]:
     return [
         Node(f"node-{number}", ranges.node_ip(number), ranges.pod_cidr(number))
@@ -78,11 +74,6 @@ def nodes(options: Options, ranges: Ranges) -> list[Node]:
 
 def node_dir(state: StateDir, node: Node) -> Path:
     return state.path / "nodes" / node.name
-
-
-def control_plane_address(ranges: Ranges) -> str:
-    """Where etcd and the Konnectivity server listen."""
-    return ranges.node_ip(_CONTROL_PLANE_HOST)
 
 
 def python(module: str) -> tuple[str, ...]:

@@ -13,10 +13,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
+from miniplane.addresses import SSH_PORT, NetnsRanges, Ranges
 from miniplane.errors import NotRunning, OptionsError
 
 DEFAULT_NAME: Final = "default"
 MAX_NODES: Final = 250
+MAX_NETNS_NODES: Final = 120
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
 
 
@@ -36,6 +38,26 @@ class Egress(enum.Enum):
     KONNECTIVITY = "konnectivity"
     KONNECTIVITY_TCP = "konnectivity-tcp"
     KONNECTIVITY_GRPC = "konnectivity-grpc"
+    # Deprecated, as upstream's SSH tunnels are: each node's end is OpenSSH's sshd if there is one, or the embedded one.
+    SSH = "ssh"
+    SSH_EMBEDDED = "ssh-embedded"
+
+    @property
+    def is_konnectivity(self) -> bool:
+        return self in (Egress.KONNECTIVITY, Egress.KONNECTIVITY_TCP, Egress.KONNECTIVITY_GRPC)
+
+    @property
+    def is_ssh(self) -> bool:
+        return self in (Egress.SSH, Egress.SSH_EMBEDDED)
+
+
+class Topology(enum.Enum):
+    """Where nodes and control plane are."""
+
+    # All on this machine's loopback device; needs no privileges.
+    LOCAL = "local"
+    # In network namespaces with an untrusted network between, firewalled; needs root.
+    NETNS = "netns"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +71,7 @@ class Options:
     secure_port: int | None = None
     storage: Storage = Storage.SQLITE
     egress: Egress = Egress.DIRECT
+    topology: Topology = Topology.LOCAL
     sans: tuple[str, ...] = ()
     extra_args: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -59,15 +82,19 @@ class Options:
             raise OptionsError(f"--nodes {self.nodes}: from 0 to {MAX_NODES}")
         if self.secure_port is not None and not 0 <= self.secure_port <= 65535:
             raise OptionsError(f"--secure-port {self.secure_port}: not a port")
+        if self.topology is Topology.NETNS and self.nodes > MAX_NETNS_NODES:
+            raise OptionsError(f"--nodes {self.nodes}: from 0 to {MAX_NETNS_NODES} with --topology netns")
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self) | {"storage": self.storage.value, "egress": self.egress.value}
+        words = {"storage": self.storage.value, "egress": self.egress.value, "topology": self.topology.value}
+        return asdict(self) | words
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Self:
         known = {
             "storage": Storage(document["storage"]),
             "egress": Egress(document["egress"]),
+            "topology": Topology(document.get("topology", "local")),
             "sans": tuple(document["sans"]),
             "extra_args": {name: tuple(arguments) for name, arguments in document["extra_args"].items()},
         }
@@ -80,6 +107,7 @@ class Place:
 
     slot: int
     port: int
+    ssh_port: int = SSH_PORT
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +117,25 @@ class Record:
     options: Options
     place: Place
 
+    @property
+    def ranges(self) -> Ranges:
+        return ranges_of(self.options.topology, self.place.slot)
+
+    @property
+    def bind_address(self) -> str:
+        """Where the API server listens."""
+        return self.ranges.control_plane if self.options.topology is Topology.NETNS else self.options.bind_address
+
     def as_json(self) -> dict[str, Any]:
         return {"options": self.options.as_json(), "place": asdict(self.place)}
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Self:
         return cls(Options.from_json(document["options"]), Place(**document["place"]))
+
+
+def ranges_of(topology: Topology, slot: int) -> Ranges:
+    return NetnsRanges(slot) if topology is Topology.NETNS else Ranges(slot)
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ class TestCluster:
 
 
 class MakeCluster(Protocol):
-    """Settings are the fields of `miniplane.state.Options`; storage and egress may be plain words."""
+    """Settings are the fields of `miniplane.state.Options`; storage, egress and topology may be words."""
 
     def __call__(self, **settings: Any) -> TestCluster: ...
 
@@ -105,10 +105,10 @@ def clusters(folder: Callable[[], Path]) -> Iterator[MakeCluster]:
 
 
 def _typed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    from miniplane.state import Egress, Storage
+    from miniplane.state import Egress, Storage, Topology
 
     typed = dict(settings)
-    for name, kind in (("storage", Storage), ("egress", Egress)):
+    for name, kind in (("storage", Storage), ("egress", Egress), ("topology", Topology)):
         if isinstance(typed.get(name), str):
             typed[name] = kind(typed[name])
     return typed
