@@ -100,8 +100,8 @@ class Config:
                 ipaddress.ip_network(cidr)
             except ValueError as error:
                 raise ConfigError(f"{cidr}: {error}") from error
-        if self.insecure_port and not ipaddress.ip_address(self.bind_address).is_loopback:
-            raise ConfigError("--insecure-port is served on loopback only; give a loopback --bind-address with it")
+        if not 0 <= self.insecure_port < 65536:
+            raise ConfigError(f"--insecure-port: {self.insecure_port} is not a port; 0 is off")
         for name in (field.name for field in fields(self)):
             value = getattr(self, name)
             for path in value if isinstance(value, tuple) else (value,):
@@ -147,7 +147,9 @@ def _seconds(text: str) -> float:
 
 def parse(argv: Sequence[str]) -> Config:
     """Raises ConfigError; argparse itself ends the process on unknown flags."""
-    parser = argparse.ArgumentParser("miniapiserver", description="The Kubernetes API server of miniplane.")
+    parser = argparse.ArgumentParser("miniapiserver", description="The Kubernetes API server of miniplane.",
+                                     epilog="Deprecated: the --ssh flags (tunnels through the nodes' sshd); use "
+                                            "--egress-selector-config-file with Konnectivity.")
     for field in fields(Config):
         _flag(parser, field.name, field.type, field.default)
     given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value

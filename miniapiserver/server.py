@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from certs.identity import ClientCAs
 from certs.jwt import TokenSigner, TokenVerifier
@@ -33,6 +33,7 @@ from miniapiserver.authentication.interface import Authenticator, TokenAuthentic
 from miniapiserver.authentication.requestheader import RequestHeaderAuthenticator, RequestHeaderNames
 from miniapiserver.authentication.serviceaccount import ServiceAccountAuthenticator
 from miniapiserver.authentication.tokenfile import TokenFileAuthenticator
+from miniapiserver.authentication.unsecured import ADDRESS, UnsecuredAuthenticator
 from miniapiserver.authentication.x509 import CertificateAuthenticator
 from miniapiserver.authorization.chain import authorizer_chain, escalation_check
 from miniapiserver.bootstrap import Bootstrap
@@ -74,8 +75,11 @@ EARLY = ("namespaces", "serviceaccounts", "secrets", "pods", "nodes", "clusterro
 
 @dataclass(frozen=True, slots=True)
 class Running:
+    """`unsecured` is the same server for the insecure port, where everybody is everybody."""
+
     server: APIServer
     filters: Filters
+    unsecured: Filters
     bootstrap: Bootstrap
     compactor: Compactor
 
@@ -138,7 +142,8 @@ async def _assemble(config: Config, clock: Clock, table: TypeTable, registry: Re
     dispatch = Dispatch(server, Pages(server, _token_keys(config)), Subresources(server, streams, Reviews(server)))
     guards = Guards(_authenticators(config, bearer), authorizer, server.metrics, audit, config.request_timeout,
                     _audit_ids().__next__, lambda info: is_served(table, info))
-    return Running(server, Filters(guards, dispatch), bootstrap, compactor)
+    everybody = replace(guards, authenticator=AuthenticatorChain([UnsecuredAuthenticator()], anonymous=False))
+    return Running(server, Filters(guards, dispatch), Filters(everybody, dispatch), bootstrap, compactor)
 
 
 async def reachable(storage: Storage) -> str:
@@ -208,7 +213,8 @@ def _audit_ids() -> "itertools.chain[str]":
 
 async def serve(config: Config) -> None:
     """Run until cancelled."""
-    async with running(config, Clock()) as parts, HTTPServer(parts.filters.handle) as http:
+    async with (running(config, Clock()) as parts, HTTPServer(parts.filters.handle) as http,
+                HTTPServer(parts.unsecured.handle) as plain):
         assert config.tls_cert_file is not None and config.tls_private_key_file is not None
         cas = [path for path in (config.client_ca_file, config.requestheader_client_ca_file) if path is not None]
         context = tls.server_context(config.tls_cert_file, config.tls_private_key_file, cas)
@@ -216,6 +222,11 @@ async def serve(config: Config) -> None:
         await parts.bootstrap.run()
         port = await http.listen(config.bind_address, config.secure_port, context)
         log.info("listen address=%s port=%d pid=%d", config.bind_address, port, os.getpid())
+        if config.insecure_port:
+            await plain.listen(ADDRESS, config.insecure_port)
+            log.warning('listen.insecure address=%s port=%d why="--insecure-port: whoever connects is system:masters, '
+                        'without TLS, without authentication; for looking at history only"', ADDRESS,
+                        config.insecure_port)
         async with asyncio.TaskGroup() as group:
             group.create_task(parts.compactor.run(), name="compaction")
             await asyncio.Event().wait()
