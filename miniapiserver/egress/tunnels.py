@@ -230,9 +230,9 @@ class Tunnels:
     # -- how they are
 
     def health(self) -> str:
-        """Not ready when there are nodes and none of them can be reached: one dead node is that node's affair."""
-        down = [f"{tunnel.node}: {tunnel.reason or tunnel.phase.value}" for tunnel in self.tunnels.values()
-                if tunnel.phase is not Phase.UP]
+        """Not ready when there are nodes and none of them can be reached: one dead node is that node's affair, and one
+        that is being reached for the first time is no fault yet."""
+        down = [f"{tunnel.node}: {tunnel.reason}" for tunnel in self.tunnels.values() if tunnel.reason]
         return "; ".join(down) if down and len(down) == len(self.tunnels) else ""
 
     def show(self, metrics: Metrics) -> None:
