@@ -5,6 +5,7 @@ Job: a process of small TCP servers, and functions that push bytes, open connect
 standard library. Neighbours: `konnectivity_peers` makes the ways, `konnectivity` prints.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -298,16 +299,14 @@ def round_trips_beside_bulk(way: Way, seconds: float) -> dict[str, float]:
 
 
 def idle_memory(way: Way, count: int) -> dict[str, float]:
-    before, open_ones = way.memory(), []
-    for _ in range(count):
-        connection = way.dial("echo")
-        connection.sendall(PING)
-        _read(connection, len(PING))
-        open_ones.append(connection)
-    time.sleep(0.5)
-    after = way.memory()
-    for connection in open_ones:
-        connection.close()
+    before = way.memory()
+    with contextlib.ExitStack() as open_ones:
+        for _ in range(count):
+            connection = open_ones.enter_context(way.dial("echo"))
+            connection.sendall(PING)
+            _read(connection, len(PING))
+        time.sleep(0.5)
+        after = way.memory()
     return {"kB per idle connection": (after - before) / count}
 
 

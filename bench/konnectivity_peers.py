@@ -5,6 +5,7 @@ give a `Way` through it, and end exactly those processes. Neighbours: `konnectiv
 """
 
 import contextlib
+import errno
 import getpass
 import itertools
 import os
@@ -35,11 +36,16 @@ def write_certificates(folder: Path) -> None:
 
 def free_ports(count: int) -> int:
     """The first of `count` free ports in a row. Upstream insists on 1024..49151, so port 0 will not do."""
-    start = 20000 + (os.getpid() * 37 + next(_turn) * 101) % 20000
-    for first in range(start, 49000, count):
-        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-            for port in range(first, first + count):
-                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+    start = 10000 + (os.getpid() * 37 + next(_turn) * 101) % 20000
+    for first in range(start, start + 2000, count):
+        try:
+            with contextlib.ExitStack() as stack:
+                for port in range(first, first + count):
+                    stack.enter_context(socket.create_server(("127.0.0.1", port)))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
             return first
     raise OSError("no free ports")
 

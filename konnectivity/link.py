@@ -34,6 +34,10 @@ from wire.protocol.konnectivity import Buffer, data_head, decode, encode
 SMALL = 4 << 10
 PLAIN_BOUND = 8 << 20
 STALL = 2.0
+# What a link's peer may send ahead on all its connections together. A foreign agent fills it with bulk, and everything
+# else waits behind that; one of ours is bounded per connection and may have what a long way needs.
+LINK_WINDOW = 512 << 10
+EXTENDED_LINK_WINDOW = 8 << 20
 EOF_GRACE = 5.0  # a plain peer cannot half-close: the other direction gets this long before the close
 
 EXTENSIONS_KEY = "miniplane-extensions"  # metadata in both directions; real peers ignore it
@@ -208,6 +212,8 @@ class TunnelLink:
         self._full: dict[LinkLeg, int] = {}  # legs over their bound, with what they held at the last look
         self._unacknowledged = 0
         self._watch: asyncio.TimerHandle | None = None
+        if tunnel.extended:
+            grpc.connection.widen(call_id, EXTENDED_LINK_WINDOW - LINK_WINDOW)
 
     # ------------------------------------------------------------ Call
 

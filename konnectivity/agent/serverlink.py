@@ -17,14 +17,13 @@ from konnectivity.agent.targets import Target, dial_target
 from konnectivity.dialerrors import reason_text, type_name
 from konnectivity.grpclink import GRPCLink
 from konnectivity.legs import join
-from konnectivity.link import EXTENSIONS, EXTENSIONS_KEY, TunnelLink, are_extended
+from konnectivity.link import EXTENSIONS, EXTENSIONS_KEY, LINK_WINDOW, TunnelLink, are_extended
 from konnectivity.protocol.grpc import GRPCConnection, Message, Metadata
 from konnectivity.protocol.tunnel import AgentTunnel, DialAsked, DialCancelled, Event
 from konnectivity.tls import AgentTLS
 from wire.errors import DialError, DialTimeout
 
 CONNECT = "/AgentService/Connect"
-LINK_WINDOW = 4 << 20
 CONNECT_TIMEOUT = 10.0  # TCP and TLS, and again for the server's answer: upstream's agent waits for ever
 EXTENDED_KEEPALIVE = (3.0, 8.0)
 PLAIN_KEEPALIVE = (30.0, 20.0)  # grpc-go servers punish more than one ping per 30 s

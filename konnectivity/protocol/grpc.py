@@ -382,6 +382,13 @@ class GRPCConnection:
             call.window += call.unacknowledged
             call.unacknowledged = 0
 
+    def widen(self, call_id: int, by: int) -> None:
+        """Let the peer of this call send `by` bytes more ahead."""
+        call = self._calls.get(call_id)
+        if call is not None:
+            call.window += by
+            self._output.append(frames.window_update(call_id, by))
+
     def ping(self, payload: bytes) -> None:
         self._h2.ping(payload)
         self._collect()

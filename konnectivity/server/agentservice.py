@@ -10,7 +10,7 @@ import logging
 from dataclasses import dataclass
 
 from konnectivity.grpclink import Call, GRPCLink
-from konnectivity.link import EXTENSIONS, EXTENSIONS_KEY, TunnelLink, are_extended
+from konnectivity.link import EXTENSIONS, EXTENSIONS_KEY, LINK_WINDOW, TunnelLink, are_extended
 from konnectivity.protocol.grpc import CallOpened, GRPCConnection, Message, Metadata, Status
 from konnectivity.protocol.tunnel import ServerTunnel
 from konnectivity.server.authentication import Authenticate, Unauthenticated
@@ -22,7 +22,6 @@ from wire.apiclient import APIError
 from wire.errors import WireError
 
 CONNECT = "/AgentService/Connect"
-LINK_WINDOW = 4 << 20  # for all connections of one agent; credit or the stall watch bound each of them
 MAX_ID = 1024  # characters of an agent id
 EXTENDED_KEEPALIVE = (3.0, 8.0)  # interval, timeout; our own agents answer at once
 PLAIN_KEEPALIVE = 20.0  # grpc's ping timeout
