@@ -1,0 +1,374 @@
+"""What a node cannot do, one by one, each beside what it can; and who listens where."""
+
+import ipaddress
+import json
+import os
+import secrets
+import socket
+import ssl
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from certs.requests import new_key
+from miniplane.konnectivity import AGENT_PORT
+from miniplane.testing import MakeCluster, TestCluster, clusters
+from tests.e2e.node_identity import CSRS, SERVING_SIGNER, Caller, certificate, csr, eventually, new_node
+
+pytestmark = pytest.mark.e2e
+
+JSON = dict[str, Any]
+SECRETS, PODS = "/api/v1/namespaces/default/secrets", "/api/v1/namespaces/default/pods"
+SYSTEM = "/api/v1/namespaces/kube-system"
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestCluster]:
+    with clusters(lambda: tmp_path_factory.mktemp("identity")) as make:
+        yield make()
+
+
+@pytest.fixture(scope="module")
+def admin(cluster: TestCluster) -> Caller:
+    return Caller.of(cluster.kubeconfig)
+
+
+@pytest.fixture(scope="module")
+def bootstrap(cluster: TestCluster) -> Caller:
+    return Caller.of(cluster.state.path / "bootstrap-kubelet.conf")
+
+
+@pytest.fixture(scope="module")
+def n1(bootstrap: Caller, admin: Caller) -> Caller:
+    """A node without a kubelet: n1, with a pod bound to it that uses the secret `mine`."""
+    node = new_node(bootstrap, "n1")
+    assert node.post("/api/v1/nodes", {"kind": "Node", "apiVersion": "v1", "metadata": {"name": "n1"}})["code"] == 201
+    for name in ("mine", "theirs"):
+        assert admin.post(SECRETS, {"kind": "Secret", "apiVersion": "v1", "metadata": {"name": name},
+                                    "stringData": {"k": name}})["code"] == 201
+    for name, where, secret in (("on-n1", "n1", "mine"), ("elsewhere", "node-9", "theirs")):
+        body = {"kind": "Pod", "apiVersion": "v1", "metadata": {"name": name}, "spec": {
+            "nodeName": where, "containers": [{"name": "c", "image": "none"}],
+            "volumes": [{"name": "s", "secret": {"secretName": secret}}]}}
+        assert eventually(lambda body=body: admin.post(PODS, body)["code"] in (201, 409))
+    return node
+
+
+def user(caller: Caller) -> str:
+    answer = caller.post("/apis/authentication.k8s.io/v1/selfsubjectreviews",
+                         {"kind": "SelfSubjectReview", "apiVersion": "authentication.k8s.io/v1"})
+    assert answer["code"] == 201, answer
+    name: str = answer["status"]["userInfo"]["username"]
+    return name
+
+
+# --- secrets and objects of others
+
+
+def test_a_node_reads_its_pods_secrets_and_no_others(n1: Caller) -> None:
+    assert n1.get(f"{SECRETS}/mine")["code"] == 200
+    refused = n1.get(f"{SECRETS}/theirs")
+    assert refused["code"] == 403
+    assert "no relationship found between node 'n1' and this object" in refused["message"]
+    assert n1.get(SECRETS)["code"] == 403
+
+
+def test_a_node_changes_itself_and_no_other_node(n1: Caller) -> None:
+    assert n1.merge("/api/v1/nodes/n1", {"metadata": {"annotations": {"a": "b"}}})["code"] == 200
+    refused = n1.merge("/api/v1/nodes/node-1", {"metadata": {"annotations": {"a": "b"}}})
+    assert refused["code"] == 403
+    assert n1("DELETE", "/api/v1/nodes/node-1")["code"] == 403
+
+
+def test_a_node_gives_itself_no_label_that_steers_workloads(n1: Caller) -> None:
+    assert n1.merge("/api/v1/nodes/n1", {"metadata": {"labels": {"my.example/rack": "7"}}})["code"] == 200
+    for label in ("node-restriction.kubernetes.io/trusted", "node-role.kubernetes.io/control-plane"):
+        refused = n1.merge("/api/v1/nodes/n1", {"metadata": {"labels": {label: "yes"}}})
+        assert refused["code"] == 403
+        assert f"is not allowed to modify labels: {label}" in refused["message"]
+
+
+def test_a_node_does_not_untaint_itself(n1: Caller, admin: Caller) -> None:
+    taint = {"spec": {"taints": [{"key": "quarantine", "effect": "NoSchedule"}]}}
+    assert admin.merge("/api/v1/nodes/n1", taint)["code"] == 200
+    refused = n1.merge("/api/v1/nodes/n1", {"spec": {"taints": []}})
+    assert (refused["code"], "is not allowed to modify taints" in refused["message"]) == (403, True)
+
+
+def test_a_node_asks_for_tokens_of_its_own_pods_only(n1: Caller, admin: Caller) -> None:
+    def asked(pod: str) -> JSON:
+        uid = admin.get(f"{PODS}/{pod}")["metadata"]["uid"]
+        return n1.post("/api/v1/namespaces/default/serviceaccounts/default/token", {
+            "kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "spec": {
+                "boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": pod, "uid": uid}}})
+
+    own = asked("on-n1")
+    assert own["code"] == 201, own
+    assert user(Caller(n1.url, n1.ca, headers={"Authorization": f"Bearer {own['status']['token']}"})) == (
+        "system:serviceaccount:default:default")
+    assert asked("elsewhere")["code"] == 403
+
+
+def test_a_node_deletes_its_own_pods_only(n1: Caller) -> None:
+    assert n1("DELETE", f"{PODS}/elsewhere")["code"] == 403
+    assert n1("DELETE", f"{PODS}/on-n1?dryRun=All")["code"] == 200
+
+
+# --- certificates
+
+
+def test_a_node_renews_its_own_certificate_and_gets_none_in_another_name(n1: Caller) -> None:
+    key = new_key()
+    renewed = certificate(n1, "renewal", csr("renewal", "system:node:n1", key), key)
+    assert user(renewed) == "system:node:n1"
+    refused = n1.post(CSRS, csr("other", "system:node:node-1", key))
+    assert (refused["code"], "can only create a node CSR with CN=system:node:n1" in refused["message"]) == (403, True)
+
+
+@pytest.mark.parametrize(("name", "more"), [
+    ("foreign-usages", {"usages": ("digital signature", "client auth", "server auth")}),
+    ("foreign-organization", {"organization": "system:masters"}),
+    ("foreign-sans", {"ips": ("10.0.0.1",)})])
+def test_a_request_beyond_the_signers_rules_is_never_signed(
+        name: str, more: JSON, bootstrap: Caller, admin: Caller) -> None:
+    assert bootstrap.post(CSRS, csr(name, "system:node:n2", new_key(), **more))["code"] == 201
+    approved = admin.get(f"{CSRS}/{name}")
+    assert (approved.get("status") or {}).get("conditions") is None  # nobody approves it by himself
+    condition = {"type": "Approved", "status": "True", "reason": "X", "message": "a careless human"}
+    assert admin("PUT", f"{CSRS}/{name}/approval", approved | {"status": {"conditions": [condition]}})["code"] == 200
+
+    def failed() -> JSON | None:
+        status = admin.get(f"{CSRS}/{name}").get("status") or {}
+        return next((item for item in status.get("conditions") or () if item["type"] == "Failed"), None)
+
+    assert eventually(failed)["reason"] == "SignerValidationFailure"
+    assert not (admin.get(f"{CSRS}/{name}").get("status") or {}).get("certificate")
+
+
+@pytest.mark.parametrize("request_pem", [
+    b"", b"garbage", b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n",
+    b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", b"\xff" * 100])
+def test_garbage_is_no_certificate_request(request_pem: bytes, bootstrap: Caller) -> None:
+    assert bootstrap.post(CSRS, csr("garbage", "", b"", request=request_pem))["code"] == 422
+
+
+def test_a_serving_certificate_is_for_ones_own_addresses(n1: Caller, admin: Caller) -> None:
+    own = {"status": {"addresses": [{"type": "InternalIP", "address": "127.0.10.99"}]}}
+    assert n1.merge("/api/v1/nodes/n1/status", own)["code"] == 200
+    usages = ("digital signature", "server auth")
+    key = new_key()
+    fine = csr("serving", "system:node:n1", key, signer=SERVING_SIGNER, usages=usages, ips=("127.0.10.99",))
+    certificate(n1, "serving", fine, key)
+    foreign = csr("stolen", "system:node:n1", key, signer=SERVING_SIGNER, usages=usages, ips=("127.0.10.1",))
+    assert n1.post(CSRS, foreign)["code"] == 201
+    again = csr("serving2", "system:node:n1", key, signer=SERVING_SIGNER, usages=usages, ips=("127.0.10.99",))
+    certificate(n1, "serving2", again, key)  # the approver has seen what came before it
+    assert not (admin.get(f"{CSRS}/stolen").get("status") or {}).get("conditions")
+
+
+# --- credentials
+
+
+def test_a_bootstrap_token_asks_for_a_certificate_and_does_nothing_else(bootstrap: Caller) -> None:
+    assert bootstrap.post(CSRS + "?dryRun=All", csr("dry", "system:node:n3", new_key()))["code"] == 201
+    for path in ("/api/v1/pods", SECRETS, "/api/v1/nodes", f"{SYSTEM}/secrets"):
+        assert bootstrap.get(path)["code"] == 403, path
+    refused = bootstrap.post("/api/v1/nodes", {"kind": "Node", "apiVersion": "v1", "metadata": {"name": "n3"}})
+    assert refused["code"] == 403
+    assert bootstrap.post(CSRS, csr("admin", "admin", new_key(), organization="system:masters",
+                                    signer="kubernetes.io/kube-apiserver-client"))["code"] == 403
+
+
+def test_a_deleted_bootstrap_token_opens_nothing(cluster: TestCluster) -> None:
+    miniplane = [sys.executable, "-m", "miniplane", "token"]
+    where = [f"--state-dir={cluster.state.path}"]
+    made = subprocess.run([*miniplane, "create", *where], check=True, capture_output=True, text=True).stdout.strip()
+    caller = Caller.with_token(cluster, made)
+    assert user(caller) == f"system:bootstrap:{made[:6]}"
+    wrong = made[:-1] + ("a" if made[-1] != "a" else "b")
+    assert Caller.with_token(cluster, wrong).get("/api")["code"] == 401
+    listed = subprocess.run([*miniplane, "list", *where], check=True, capture_output=True, text=True).stdout
+    assert made[:6] in listed and made[7:] not in listed
+    subprocess.run([*miniplane, "delete", *where, made], check=True, capture_output=True)
+    # The server may remember a good answer for ten seconds, as upstream; nobody new is believed.
+    eventually(lambda: caller.get("/api")["code"] == 401, 15)
+
+
+def test_an_expired_bootstrap_token_is_refused_and_removed(cluster: TestCluster, admin: Caller) -> None:
+    made = subprocess.run([sys.executable, "-m", "miniplane", "token", "create", f"--state-dir={cluster.state.path}",
+                           "--ttl=1s"], check=True, capture_output=True, text=True).stdout.strip()
+    eventually(lambda: admin.get(f"{SYSTEM}/secrets/bootstrap-token-{made[:6]}")["code"] == 404)
+    assert Caller.with_token(cluster, made).get("/api")["code"] == 401
+
+
+def test_a_pods_token_dies_with_the_pod(cluster: TestCluster, admin: Caller) -> None:
+    body = {"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "short"}, "spec": {
+        "schedulerName": "nobody", "containers": [{"name": "c", "image": "none"}]}}
+    uid = admin.post(PODS, body)["metadata"]["uid"]
+    token = admin.post("/api/v1/namespaces/default/serviceaccounts/default/token", {
+        "kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "spec": {
+            "boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "short", "uid": uid}}})["status"]["token"]
+    assert user(Caller.with_token(cluster, token)) == "system:serviceaccount:default:default"
+    admin("DELETE", f"{PODS}/short?gracePeriodSeconds=0")
+    assert admin.post(PODS, body)["code"] == 201  # a namesake does not revive it
+    eventually(lambda: Caller.with_token(cluster, token).get("/api")["code"] == 401, 15)
+    admin("DELETE", f"{PODS}/short?gracePeriodSeconds=0")
+
+
+def test_the_front_proxys_headers_count_from_nobody_else(cluster: TestCluster, n1: Caller) -> None:
+    smuggled = {"X-Remote-User": "admin", "X-Remote-Group": "system:masters", "X-Remote-Uid": "0",
+                "x-remote-extra-scopes": "all"}
+    anonymous = Caller(n1.url, n1.ca, headers=smuggled)
+    assert anonymous.get(SECRETS)["code"] == 403
+    assert 'User "system:anonymous"' in anonymous.get(SECRETS)["message"]
+    assert user(Caller(n1.url, n1.ca, n1.cert, n1.key, smuggled)) == "system:node:n1"
+    pki = cluster.state.path / "pki"
+    proxy = Caller(n1.url, n1.ca, (pki / "front-proxy-client.crt").read_bytes(),
+                   (pki / "front-proxy-client.key").read_bytes(), smuggled)
+    assert user(proxy) == "admin"
+
+
+# --- joining
+
+
+def test_a_node_joins_with_nothing_but_a_token_and_a_hash(cluster: TestCluster, admin: Caller, tmp_path: Path) -> None:
+    argv = subprocess.run([sys.executable, "-m", "miniplane", "join-command", f"--state-dir={cluster.state.path}"],
+                          check=True, capture_output=True, text=True).stdout.split()
+    first = admin.get("/api/v1/nodes/node-1")["status"]["addresses"][0]["address"]
+    address = str(ipaddress.ip_address(first) + 70)
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "miniplane", *argv[1:], "--name=joiner",
+                                    f"--node-ip={address}", f"--directory={tmp_path / 'node'}"], stdout=log, stderr=log)
+    try:
+        def is_ready() -> bool:
+            node = admin.get("/api/v1/nodes/joiner")
+            conditions = (node["status"].get("conditions") or ()) if node["code"] == 200 else ()
+            return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+
+        eventually(is_ready, 30)
+        # The API server verifies the certificate that the kubelet got for its own address.
+        proxied = "/api/v1/nodes/joiner/proxy/healthz"
+        eventually(lambda: admin.get(proxied) == {"text": "ok", "code": 200})
+        assert user(Caller.of(tmp_path / "node" / "kubelet.conf")) == "system:node:joiner"
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+        admin("DELETE", "/api/v1/nodes/joiner")
+
+
+@pytest.mark.parametrize(("change", "why"), [
+    ({"--token": "abcdef.0123456789abcdef"}, "has no signature of token abcdef"),
+    ({"--discovery-token-ca-cert-hash": "sha256:" + "0" * 64}, "somebody else may be answering")])
+def test_a_node_does_not_join_a_cluster_it_cannot_believe(
+        change: dict[str, str], why: str, cluster: TestCluster, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    from miniplane import join, tokens
+
+    monkeypatch.setattr(join, "SIGNED_WITHIN", 0.5)
+    words = tokens.join_command(cluster.state, (cluster.state.path / "bootstrap-token").read_text().strip()).split()
+    flags = dict(zip(words[4::2], words[5::2], strict=True)) | change
+    host, port = join.endpoint(words[3])
+    asked = join.Join(host, port, flags["--token"], (flags["--discovery-token-ca-cert-hash"],), "x", "127.0.0.1",
+                      tmp_path)
+    with pytest.raises(join.JoinError, match=why):
+        join.discover(asked)
+
+
+def test_a_wrong_secret_behind_a_known_token_id_is_noticed(cluster: TestCluster, tmp_path: Path) -> None:
+    from miniplane import join, tokens
+
+    token = (cluster.state.path / "bootstrap-token").read_text().strip()
+    words = tokens.join_command(cluster.state, token).split()
+    host, port = join.endpoint(words[3])
+    right = join.Join(host, port, token, (words[-1],), "x", "127.0.0.1", tmp_path)
+    assert join.discover(right).server == cluster.url
+    with pytest.raises(join.JoinError, match="not signed by token"):
+        join.discover(join.Join(host, port, f"{token[:7]}{secrets.token_hex(8)}", (words[-1],), "x", "127.0.0.1",
+                                tmp_path))
+
+
+# --- who listens where
+
+
+def listeners(pids: set[int]) -> set[tuple[str, int]]:
+    """Address and port of every listening TCP socket of these processes."""
+    inodes = set()
+    for pid in pids:
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                target = os.readlink(entry)
+            except OSError:
+                continue
+            if target.startswith("socket:["):
+                inodes.add(target[8:-1])
+    found = set()
+    for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in inodes:
+                host, port = fields[1].split(":")
+                packed = b"".join(bytes.fromhex(host[at:at + 8])[::-1] for at in range(0, len(host), 8))
+                found.add((socket.inet_ntop(family, packed), int(port, 16)))
+    return found
+
+
+def descendants(pid: int) -> set[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return {pid}.union(*(descendants(int(child)) for child in children))
+
+
+def test_only_the_api_server_kubelets_and_agents_port_are_there_to_be_reached(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(nodes=2, egress="konnectivity")
+    found = {item["name"]: listeners({item["pid"]}) for item in cluster.status()["processes"]}
+    everybody = set().union(*found.values())
+    assert all(ipaddress.ip_address(host).is_loopback for host, _ in everybody)
+    own = "127.0.0.1"
+    assert found["miniapiserver"] == {(own, int(cluster.url.rsplit(":", 1)[1]))}
+    assert found["minicontroller"] == set()
+    for name in ("node-1", "node-2"):
+        ports = {port for _, port in found[name]}
+        assert 10250 in ports
+        # Health and metrics say nothing secret and answer to reads only; services are what the node is for.
+        assert not ports & {10255, 8080, 4194}
+    assert AGENT_PORT in {port for _, port in found["konnectivity-server"]}
+    meant = {(host, port) for name in ("miniapiserver", "node-1", "node-2", "konnectivity-server")
+             for host, port in found[name] if name == "miniapiserver" or port in (10250, AGENT_PORT)}
+    for host, port in meant:
+        assert speaks_tls(host, port), (host, port)
+    assert not speaks_tls(*next(address for address in found["node-1"] if address[1] == 10248))
+
+
+def speaks_tls(host: str, port: int) -> bool:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with socket.create_connection((host, port), 5) as raw, context.wrap_socket(raw) as wrapped:
+            return wrapped.version() in ("TLSv1.2", "TLSv1.3")
+    except ssl.SSLError as error:
+        # A listener that demands a certificate speaks TLS, too.
+        return "CERTIFICATE_REQUIRED" in str(error)
+
+
+def test_the_insecure_port_is_history_loopback_and_loud(make_cluster: MakeCluster, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    rules = tmp_path / "authentication.yaml"
+    rules.write_text(yaml.safe_dump({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration",
+                                     "anonymous": {"enabled": True, "conditions": [{"path": "/livez"}]}}))
+    flags = (f"--insecure-port={port}", f"--authentication-config={rules}")
+    cluster = make_cluster(extra_args={"miniapiserver": flags})
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/namespaces/kube-system/secrets") as answer:
+        assert json.load(answer)["kind"] == "SecretList"  # no credential at all
+    pid = next(item["pid"] for item in cluster.status()["processes"] if item["name"] == "miniapiserver")
+    assert ("127.0.0.1", port) in listeners({pid})
+    assert "system:masters, without TLS, without authentication" in cluster.log("miniapiserver")
+    # The twin: on the secure port a stranger sees what the configuration names, and nothing else.
+    stranger = Caller.anonymous(cluster)
+    assert stranger.get("/livez")["code"] == 200
+    assert [stranger.get(path)["code"] for path in ("/readyz", "/api", "/livez/ping", f"{SYSTEM}/secrets")] == [401] * 4
