@@ -7,7 +7,7 @@ one transaction; sets that remember clients (session affinity) are kept from one
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -57,12 +57,19 @@ def plan(ports: Iterable[ServicePort], place: Place, *, is_ipv6: bool = False) -
     return rules
 
 
+def families(ports: Sequence[ServicePort], place: Place, before: Container[str]) -> list[Ruleset]:
+    """One ruleset per family: IPv4's always, IPv6's once a service has such an address."""
+    has_ipv6 = "ip6" in before or any(":" in address for port in ports for address in port.cluster_ips)
+    return [plan(ports, place), *([plan(ports, place, is_ipv6=True)] if has_ipv6 else [])]
+
+
 def _skeleton(family: str) -> Ruleset:
     daddr = f"{family} daddr"
     return Ruleset(family, chains={
         "mark-for-masquerade": [f"meta mark set meta mark or {MARK}"],
+        # Through lo both ends are here and replies come back by themselves; lo has no address to masquerade with.
         "masquerading": [f"meta mark and {MARK} == 0 return", f"meta mark set meta mark xor {MARK}",
-                         "masquerade fully-random"],
+                         'oifname "lo" return', "masquerade fully-random"],
         "reject-chain": ["reject"],
         "services": [f"{daddr} . meta l4proto . th dport vmap @{SERVICE_IPS}",
                      f"{daddr} @{NODEPORT_IPS} meta l4proto . th dport vmap @{SERVICE_NODEPORTS}"],

@@ -180,22 +180,22 @@ class ServiceProxy:
 
     async def _run_nftables(self, leader: Leader, slices: Informer) -> None:
         """The rules stay when we end: the services of this node shall outlive a restart of its kubelet."""
-        before: nftables.Ruleset | None = None
+        before: dict[str, nftables.Ruleset] = {}
         retry = False
         while True:
             await self._next(retry)
             started = self._around.clock.monotonic()
             place = nftables.Place(leader.nodes, self._around.pod_cidr, self._zone)
-            rules = nftables.plan(self._ports(slices), place)
+            rules = nftables.families(self._ports(slices), place, before)
             try:
-                await netfilter.apply(nftables.text(rules, before))
+                await netfilter.apply("".join(nftables.text(new, before.get(new.family)) for new in rules))
             except netfilter.NetfilterError as error:
                 # Somebody else may have changed the table: begin with a clean one.
-                before, retry = None, True
+                before, retry = {}, True
                 log.debug("nftables.refused %s", kv(error=error))
                 self._say("nftables", f"nftables: {str(error).splitlines()[0]}")
             else:
-                before, retry = rules, False
+                before, retry = {new.family: new for new in rules}, False
                 self._applied(started)
             await self._around.clock.sleep(AT_MOST_EVERY)
 

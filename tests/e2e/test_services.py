@@ -4,15 +4,20 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import ssl
+import subprocess
+import sys
 import time
 import urllib.request
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -243,6 +248,57 @@ def test_when_the_kubelet_that_listens_is_killed_another_takes_over(cluster: Tes
     os.kill(first, signal.SIGKILL)
     eventually(lambda: asked(web.vip, 1).keys() - {"refused"}, seconds=5.0)
     assert leader() not in (0, first)
+
+
+@pytest.fixture
+def in_the_kernel(tmp_path: Path) -> Iterator[tuple[list[str], Path]]:
+    """A cluster in a network namespace of its own whose kubelets write nftables rules: how to enter it, kubeconfig."""
+    programs = [shutil.which(name) for name in ("nft", "ip", "kubectl")]
+    if os.geteuid() != 0 or None in programs:
+        pytest.skip("needs root, nft, ip and kubectl")
+    name = f"mp-test-{uuid.uuid4().hex[:8]}"
+    if subprocess.run(["ip", "netns", "add", name], capture_output=True).returncode:
+        pytest.skip("no network namespaces here")
+    enter = ["ip", "netns", "exec", name]
+    settings = tmp_path / "cluster.yaml"
+    settings.write_text("apiVersion: miniplane/v1alpha1\nkind: Cluster\n"
+                        "extraArgs: {minikubelet: [--proxy-mode=nftables]}\n")
+    miniplane, options = [*enter, sys.executable, "-m", "miniplane"], ["--state-dir", str(tmp_path), "--name", "nft"]
+    try:
+        subprocess.run([*enter, "ip", "link", "set", "lo", "up"], check=True)
+        subprocess.run([*miniplane, "up", *options, "--config", str(settings), "--nodes=2"], check=True,
+                       capture_output=True, timeout=120)
+        yield enter, tmp_path / "clusters" / "nft"
+    finally:
+        subprocess.run([*miniplane, "down", *options], capture_output=True, timeout=60)
+        subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+def test_the_kernel_does_the_same_where_the_machine_allows_it(in_the_kernel: tuple[list[str], Path]) -> None:
+    enter, home = in_the_kernel
+
+    def run(*argv: str, stdin: str = "") -> str:
+        return subprocess.run([*enter, *argv], input=stdin, capture_output=True, text=True, timeout=90).stdout
+
+    def kubectl(*words: str, stdin: str = "") -> str:
+        return run("kubectl", "--kubeconfig", str(home / "admin.conf"), *words, stdin=stdin)
+
+    kubectl("apply", "-f", "-", stdin=NAMED)
+    kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+    pods = set(kubectl("get", "pods", "-o", "jsonpath={.items[*].metadata.name}").split())
+    vip, node_port = kubectl("get", "service", "web", "-o",
+                             "jsonpath={.spec.clusterIP} {.spec.ports[0].nodePort}").split()
+    many = "import sys, urllib.request\nfor _ in range(30): print(urllib.request.urlopen(sys.argv[1]).read().decode())"
+    for url in (f"http://{vip}", f"http://127.0.10.1:{node_port}"):
+        eventually(lambda url=url: set(run(sys.executable, "-c", many, url).split()) == pods)  # type: ignore[misc]
+    kubernetes = kubectl("get", "service", "kubernetes", "-o", "jsonpath={.spec.clusterIP}")
+    verified = ("import ssl, sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], "
+                "context=ssl.create_default_context(cafile=sys.argv[2])).status)")
+    assert run(sys.executable, "-c", verified, f"https://{kubernetes}/version", str(home / "pki" / "ca.crt")) == "200\n"
+    kubectl("scale", "deployment/web", "--replicas=0")
+    once = ("import sys, socket\ntry: socket.create_connection((sys.argv[1], 80), timeout=3)\n"
+            "except OSError as error: print(type(error).__name__)")
+    eventually(lambda: run(sys.executable, "-c", once, vip) == "ConnectionRefusedError\n")
 
 
 def test_the_proxy_says_that_it_is_well(web: Web) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from serviceobjects import endpoint, service, slice_of
 
-from minikubelet.serviceproxy.nftables import Place, Ruleset, plan, text
+from minikubelet.serviceproxy.nftables import Place, Ruleset, families, plan, text
 from minikubelet.serviceproxy.serviceports import ServicePort, service_ports
 
 PLACE = Place({"node-1": "192.0.2.10"}, "10.244.1.0/24")
@@ -68,6 +68,13 @@ def test_a_local_node_port_masquerades_nobody_from_outside() -> None:
 def test_two_families_are_two_tables() -> None:
     assert plan(web(), PLACE, is_ipv6=True).maps["service-ips"] == {}
     assert "table ip6 kube-proxy" in text(plan(web(), PLACE, is_ipv6=True))
+
+
+def test_the_second_family_is_there_once_it_is_needed() -> None:
+    six = service_ports([service(ip="fd00:96::7")], [])
+    assert [rules.family for rules in families(web(), PLACE, {})] == ["ip"]
+    assert [rules.family for rules in families(six, PLACE, {})] == ["ip", "ip6"]
+    assert [rules.family for rules in families(web(), PLACE, {"ip6"})] == ["ip", "ip6"]
 
 
 def test_an_unchanged_ruleset_deletes_nothing() -> None:
