@@ -6,6 +6,7 @@ finds a cluster.
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from miniplane.state import StateDir
@@ -17,6 +18,8 @@ Find = Callable[[argparse.Namespace], StateDir]
 
 def add(commands: Any, command: Command, find: Find) -> None:
     _add_paths(commands, command, find)
+    _add_demo(commands, command)
+    _add_map(commands, command, find)
 
 
 def _add_paths(commands: Any, command: Command, find: Find) -> None:
@@ -29,3 +32,29 @@ def _add_paths(commands: Any, command: Command, find: Find) -> None:
     paths.add_argument("--json", action="store_true", help="every connection with all that is known of it")
     paths.add_argument("--fail-on", choices=("unverified", "plain"),
                        help="exit code 5 if a connection outside a tunnel was no better than this")  # fmt: skip
+
+
+def _add_demo(commands: Any, command: Command) -> None:
+    def run(options: argparse.Namespace) -> int:
+        from miniplane.demo import demo
+
+        return demo(options)
+
+    demo = command(commands, "demo", "an attack on a cluster of its own, let through and then not", run, False)
+    demo.add_argument("scene", nargs="?", metavar="SCENE", help="which (default: kubelet-ca; see --list)")
+    demo.add_argument("--scene", dest="scene_option", metavar="SCENE", help="the same as an option")
+    demo.add_argument("--list", action="store_true", help="the scenes, and what each shows")
+    demo.add_argument("--json", action="store_true", help="the counted facts, for machines")
+    demo.add_argument("--record", type=Path, metavar="FILE", help="also keep it as an asciinema recording (v2)")
+
+
+def _add_map(commands: Any, command: Command, find: Find) -> None:
+    def run(options: argparse.Namespace) -> int:
+        from miniplane.map import serve_map
+
+        return serve_map(find(options), options.port, simulated=options.simulate, browser=not options.no_browser)
+
+    found = command(commands, "map", "a live picture of the connections, in your browser", run)
+    found.add_argument("--port", type=int, default=0, metavar="PORT", help="on 127.0.0.1; any free one by default")
+    found.add_argument("--no-browser", action="store_true", help="only print the address")
+    found.add_argument("--simulate", type=int, default=0, metavar="N", help=argparse.SUPPRESS)

@@ -5,6 +5,7 @@ has none to show, which is no error. Blocking: `paths` lives a moment; the map h
 """
 
 import json
+import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,12 @@ def _read_one(path: Path) -> list[JSON]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
         stream.settimeout(TIMEOUT)
         try:
-            stream.connect(str(path))
+            # By its folder's descriptor: a socket's name may have 107 bytes, a state directory's path has more.
+            folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                stream.connect(f"/proc/self/fd/{folder}/{path.name}")
+            finally:
+                os.close(folder)
             stream.sendall(b"snapshot\n")
             while chunk := stream.recv(1 << 16):
                 chunks.append(chunk)

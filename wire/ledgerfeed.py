@@ -8,8 +8,8 @@ integers each), never encoded or sent.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import orjson
 
@@ -18,6 +18,7 @@ from wire.connections import JSON, Connection, Ledger
 SOCKET_MODE = 0o600
 INTERVAL = 0.25
 PATIENCE = 5.0  # for the client's one line
+LONGEST_PATH = 108  # sun_path with its closing zero (unix(7))
 MAX_LINE = 64 * 1024 * 1024
 
 
@@ -40,7 +41,8 @@ async def serve_ledger(ledger: Ledger, path: str | os.PathLike[str]) -> AsyncIte
 
     with suppress(FileNotFoundError):
         os.unlink(where)
-    server = await asyncio.start_unix_server(answer, where)
+    with short_name(where) as name:
+        server = await asyncio.start_unix_server(answer, name)
     os.chmod(where, SOCKET_MODE)
     try:
         yield
@@ -50,6 +52,19 @@ async def serve_ledger(ledger: Ledger, path: str | os.PathLike[str]) -> AsyncIte
             task.cancel()
         with suppress(FileNotFoundError):
             os.unlink(where)
+
+
+@contextmanager
+def short_name(path: str) -> Iterator[str]:
+    """A name for a socket's path that is short enough for the kernel: by its folder's descriptor if need be."""
+    if len(os.fsencode(path)) < LONGEST_PATH:
+        yield path
+        return
+    folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{os.path.basename(path)}"
+    finally:
+        os.close(folder)
 
 
 async def _answer(ledger: Ledger, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -106,7 +121,8 @@ class Follower:
 
 async def read_ledger(path: str | os.PathLike[str]) -> list[JSON]:
     """The snapshot of a running process. Raises OSError if nobody serves it."""
-    reader, writer = await asyncio.open_unix_connection(os.fspath(path))
+    with short_name(os.fspath(path)) as name:
+        reader, writer = await asyncio.open_unix_connection(name)
     try:
         writer.write(b"snapshot\n")
         found: list[JSON] = orjson.loads(await reader.read())
@@ -117,7 +133,8 @@ async def read_ledger(path: str | os.PathLike[str]) -> list[JSON]:
 
 async def watch_ledger(path: str | os.PathLike[str]) -> AsyncIterator[list[JSON]]:
     """Every entry, then changes as they come. Ends with the process that serves. Raises OSError."""
-    reader, writer = await asyncio.open_unix_connection(os.fspath(path), limit=MAX_LINE)
+    with short_name(os.fspath(path)) as name:
+        reader, writer = await asyncio.open_unix_connection(name, limit=MAX_LINE)
     try:
         writer.write(b"watch\n")
         while line := await reader.readline():

@@ -244,3 +244,11 @@ async def test_totals_by_path_and_protection_keep_what_has_ended() -> None:
     assert (found["direct", "none"].failed, found["ssh", "plain"].live, found["ssh", "plain"].sent) == (3, 1, 3)
     for stream in (ours, theirs):
         stream.abort()
+
+
+async def test_a_ledger_is_served_below_a_path_longer_than_a_sockets_name(tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    async with serve_ledger(Ledger(), folder / "l.sock"):
+        assert await read_ledger(folder / "l.sock") == []
+    assert list(folder.iterdir()) == []

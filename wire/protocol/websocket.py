@@ -114,6 +114,11 @@ class WebSocketConnection:
         self._closed = False
         self._out: list[bytes] = []
 
+    @property
+    def is_between_messages(self) -> bool:
+        """Nothing of a message has come whose rest has not."""
+        return not self._buffer and self._opcode is None
+
     # Out
 
     def data_to_send(self) -> bytes:

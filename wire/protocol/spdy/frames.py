@@ -119,6 +119,11 @@ class FrameReader:
         self._held = data[position:]
         return frames
 
+    @property
+    def is_between_frames(self) -> bool:
+        """Nothing of a frame has come whose rest has not."""
+        return not self._held and not self._left
+
     def _begin_data(self, stream_id: int, flags: int, length: int, frames: list[Control | Data]) -> None:
         if stream_id == 0:
             raise PeerProtocolError("DATA for stream 0")
