@@ -5,8 +5,8 @@
 
 My job: three network namespaces, their cables, routes and the nodes' firewall: built by `up`, gone after `down`, and
 swept by the next `up` if nobody came to `down`. The firewall lets nothing begin towards the nodes, except port 22 with
-an SSH egress; what nodes begin themselves goes out. Needs root. Names carry the slot, so what carries a free slot is
-rubbish.
+an SSH egress; what nodes begin themselves goes out. Needs root. Names carry the network we stand in and the slot there:
+what carries our network and a slot that nobody has is rubbish.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from miniplane.program import Program, Readiness
 from miniplane.state import Record
 
 _MOUNTED: Final = Path("/run/netns")
-_NAME: Final = re.compile(r"miniplane-(\d+)-(control|untrusted|nodes)")
+_NAME: Final = re.compile(r"miniplane-(\d+)-(\d+)-(control|untrusted|nodes)")
 _SECONDS: Final = 20.0
 # Third octets of the cables into the untrusted network.
 _CONTROL_CABLE: Final = 1
@@ -35,7 +35,13 @@ _NODES_CABLE: Final = 2
 
 def namespaces(slot: int) -> tuple[str, str, str]:
     """Control plane's, the untrusted network's, the nodes'."""
-    return f"miniplane-{slot}-control", f"miniplane-{slot}-untrusted", f"miniplane-{slot}-nodes"
+    prefix = f"miniplane-{_our_network()}-{slot}"
+    return f"{prefix}-control", f"{prefix}-untrusted", f"{prefix}-nodes"
+
+
+def _our_network() -> int:
+    """A slot is held as far as a network namespace reaches, but names of namespaces are known to all of them."""
+    return Path("/proc/self/ns/net").stat().st_ino
 
 
 def host_link(slot: int) -> str:
@@ -177,7 +183,8 @@ def _named_slots() -> set[int]:
         names = os.listdir(_MOUNTED)
     except FileNotFoundError:
         return set()
-    return {int(found[1]) for name in names if (found := _NAME.fullmatch(name))}
+    found = [match for name in names if (match := _NAME.fullmatch(name))]
+    return {int(match[2]) for match in found if int(match[1]) == _our_network()}
 
 
 def _batch(namespace: str | None, lines: Sequence[str]) -> None:
