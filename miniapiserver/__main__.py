@@ -12,12 +12,13 @@ from certs.errors import CertsError
 from miniapiserver.config import ConfigError, parse
 from miniapiserver.server import serve
 from miniapiserver.storage.interface import StorageError
+from wire import loop
 
 
 async def _until_signalled(work: "asyncio.Task[None]") -> None:
-    loop = asyncio.get_running_loop()
+    running = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, work.cancel)
+        running.add_signal_handler(number, work.cancel)
     try:
         await work
     except asyncio.CancelledError:
@@ -25,6 +26,7 @@ async def _until_signalled(work: "asyncio.Task[None]") -> None:
 
 
 async def _main() -> None:
+    asyncio.get_running_loop().set_exception_handler(loop.report)
     await _until_signalled(asyncio.create_task(serve(parse(sys.argv[1:])), name="apiserver"))
 
 

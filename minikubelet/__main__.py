@@ -13,6 +13,7 @@ from minikubelet import logline
 from minikubelet.config import Config, parse
 from minikubelet.kubeletconfiguration import InvalidConfiguration
 from wire.kubeconfig import InvalidKubeconfig
+from wire.loop import report
 
 EXPECTED = (InvalidConfiguration, InvalidKubeconfig, CertsError, OSError)
 
@@ -22,6 +23,7 @@ async def _serve(config: Config) -> None:
 
     work = asyncio.create_task(serve(config), name="kubelet")
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(report)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, work.cancel)
     try:

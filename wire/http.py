@@ -129,12 +129,25 @@ class Connection(RequestHandler):
     ) -> web.StreamResponse:
         """What is no HTTP is the client's mistake. Neither log nor answer repeat it: it may hold a token."""
         if status != 400:
-            return super().handle_error(request, status, exc, message)
+            return self._failed(request, status, exc, message)
         if isinstance(exc, LineTooLong) or (message or "").startswith("Too many headers"):
             status = 431
         text = f"{status} {http.HTTPStatus(status).phrase}"
         _log.debug("request.malformed from=%s status=%d error=%s", request.remote, status, type(exc).__name__)
         response = web.Response(status=status, text=text)
+        response.force_close()
+        return response
+
+    def _failed(
+        self, request: web.BaseRequest, status: int, exc: BaseException | None, message: str | None
+    ) -> web.StreamResponse:
+        """A handler raised. A client that left is no news; an answer that has begun can only be broken off."""
+        if isinstance(request, Incoming) and request.started and self.transport is not None:
+            self.transport.abort()
+        if not isinstance(exc, ConnectionError):
+            return super().handle_error(request, status, exc, message)
+        _log.debug("client.left from=%s path=%s", request.remote, request.path)
+        response = web.Response(status=status)
         response.force_close()
         return response
 

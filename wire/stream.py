@@ -310,7 +310,8 @@ class Stream(asyncio.Protocol):
         """Close behind what was written, without waiting for it; cut off a peer that does not take it in time."""
         if not self._lost and self._transport is not None:
             self.close()
-            asyncio.get_running_loop().call_later(limit, self.abort)
+            # Ended in time, the timer goes at once: it would keep the TLS buffers of every closed connection.
+            self.when_closed(asyncio.get_running_loop().call_later(limit, self.abort).cancel)
 
     def abort(self) -> None:
         """Close at once; what was not sent is lost."""

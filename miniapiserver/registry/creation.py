@@ -10,7 +10,7 @@ from typing import Any
 
 from miniapiserver import managedfields
 from miniapiserver.admission.interface import Operation
-from miniapiserver.errors import AlreadyExists, FieldError, InternalError, Invalid
+from miniapiserver.errors import AlreadyExists, FieldError, Invalid, PlainInternal
 from miniapiserver.registry.allocation import Allocator, unbroken
 from miniapiserver.registry.call import Call
 from miniapiserver.registry.clock import Clock
@@ -61,7 +61,7 @@ async def prepare(row: Resource, schema: TypeSchema, obj: JSON, call: Call, *, t
     """Everything before the write; `obj` is complete and valid afterwards."""
     metadata = obj["metadata"]
     if metadata.get("resourceVersion"):
-        raise InternalError("resourceVersion should not be set on objects to be created")
+        raise PlainInternal("resourceVersion should not be set on objects to be created")
     row.strategy.default(obj)
     _forget_system_fields(metadata)
     if tracks_fields:

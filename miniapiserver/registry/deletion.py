@@ -48,9 +48,10 @@ async def delete(store: Store, namespace: str, name: str, options: DeleteOptions
         try:
             # A pod is marked, then removed; a Service removed, then its address given back: never only the first.
             return await unbroken(_step(store, current, obj, options, call, allocator))
-        except StaleWrite:
+        except StaleWrite as stale:
             if options.resource_version:
                 raise store.conflict(name) from None
+            await store.catch_up(stale)
     raise store.conflict(name)
 
 

@@ -47,6 +47,7 @@ async def _pay(registry: Registry, pod: JSON, now: str, dry_run: bool) -> None:
         try:
             await budgets.replace(spent, current)
             return
-        except StaleWrite:
+        except StaleWrite as stale:
             if attempt == ATTEMPTS - 1:
                 raise budgets.conflict(spent["metadata"]["name"]) from None
+            await budgets.catch_up(stale)

@@ -16,7 +16,7 @@ JSON = dict[str, Any]
 
 FIELD_VALIDATION = ("Ignore", "Strict", "Warn")
 LONGEST_MANAGER = 128
-PROPAGATION = ("Background", "Foreground", "Orphan")
+PROPAGATION = ("Foreground", "Background", "Orphan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,10 @@ def delete_options(query: Mapping[str, str], dry_run_values: list[str], body: JS
     conditions = body.get("preconditions") or {}
     orphan = body.get("orphanDependents")
     propagation = body.get("propagationPolicy") or ("" if orphan is None else "Orphan" if orphan else "Background")
-    return DeleteOptions(bool(body.get("dryRun") or dry_run_values), body.get("gracePeriodSeconds"),
+    grace = body.get("gracePeriodSeconds")
+    if isinstance(grace, int) and grace < 0:
+        grace = 1  # what a negative grace has always meant (`rest.BeforeDelete`)
+    return DeleteOptions(bool(body.get("dryRun") or dry_run_values), grace,
                          conditions.get("uid"), conditions.get("resourceVersion"), propagation)
 
 
@@ -117,9 +120,6 @@ def _delete_problems(body: JSON) -> list[FieldError]:
                                 "orphanDependents and deletionPropagation cannot be both set"))
     elif policy and policy not in PROPAGATION:
         problems.append(not_supported("propagationPolicy", policy, (*PROPAGATION, "nil")))
-    grace = body.get("gracePeriodSeconds")
-    if isinstance(grace, int) and grace < 0:
-        problems.append(invalid("gracePeriodSeconds", grace, "must be greater than or equal to 0"))
     return problems
 
 

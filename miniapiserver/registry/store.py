@@ -4,6 +4,7 @@ My job: keys, revisions and storage errors of one row, as API errors. Content is
 `deletion`, on top of me. I own no connection: storage and the caches belong to the server.
 """
 
+import contextlib
 from typing import Any
 
 from miniapiserver.errors import AlreadyExists, Conflict, NotFound, ServiceUnavailable
@@ -80,7 +81,7 @@ class Store:
         try:
             revision = await self.cache.update(current.key, value, expected=current.revision, ttl=self.row.ttl)
         except storage_errors.Conflict as error:
-            raise StaleWrite() from error
+            raise StaleWrite(error.current.mod_revision if error.current else 0) from error
         except storage_errors.StorageUnavailable as error:
             raise ServiceUnavailable(f"storage: {error}") from error
         return self.shown(with_revision(value, revision))
@@ -90,15 +91,26 @@ class Store:
         try:
             revision = await self.cache.delete(current.key, expected=current.revision)
         except storage_errors.Conflict as error:
-            raise StaleWrite() from error
+            raise StaleWrite(error.current.mod_revision if error.current else 0) from error
         except storage_errors.StorageUnavailable as error:
             raise ServiceUnavailable(f"storage: {error}") from error
         return revision
+
+    async def catch_up(self, stale: "StaleWrite") -> None:
+        """See what was faster, so that the next try does not start from the same old state. Storage answers a conflict
+        before the winner is on disk, and only then do we hear of it."""
+        with contextlib.suppress(storage_errors.FutureRevision):
+            await self.cache.fresh()
+            await self.cache.wait_until(stale.revision)
 
     def _encoded(self, obj: JSON) -> bytes:
         return encode(self.row.conversion.to_storage(obj) if self.row.conversion else obj)
 
 
 class StaleWrite(Exception):
-    """Somebody else wrote first. Never leaves the registry: it is retried or becomes a Conflict."""
+    """Somebody else wrote first, at `revision` (0: deleted). Never leaves the registry: it is retried or becomes a Conflict."""
+
+    def __init__(self, revision: int = 0) -> None:
+        super().__init__(revision)
+        self.revision = revision
 

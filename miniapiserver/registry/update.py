@@ -22,8 +22,8 @@ from miniapiserver.watchcache import Cached
 
 JSON = dict[str, Any]
 
-#: Tries of a write that names no revision, while others keep writing (upstream retries a patch five times).
-ATTEMPTS = 10
+#: Tries of a write that names no revision, while others keep writing (upstream's GuaranteedUpdate has no bound).
+ATTEMPTS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,10 @@ async def update(store: Store, schema: TypeSchema, namespace: str, name: str, ch
         try:
             writing = _write(store, current, old, new, call, allocator)
             return await (unbroken(writing) if allocator.allocates else writing)
-        except StaleWrite:
+        except StaleWrite as stale:
             if insists and not change.follows:
                 raise store.conflict(name) from None
+            await store.catch_up(stale)
     raise store.conflict(name)
 
 
@@ -89,7 +90,7 @@ async def prepare(store: Store, schema: TypeSchema, old: JSON, new: JSON, change
     await call.admission.admit(attributes)
     complete(new, schema)  # as `old` is: a comparison must see what the client changed and nothing else
     context = call.context()
-    if call.subresource:
+    if call.subresource not in ("", "scale"):  # a Scale is another way to write the spec
         row.strategy.prepare_for_status_update(new, old, context)
         problems = row.strategy.validate_status_update(new, old)
     else:
@@ -144,6 +145,6 @@ async def replace_raw(store: Store, namespace: str, name: str, make: Callable[[J
         new = make(decode(current.data))
         try:
             return await store.replace(new, current)
-        except StaleWrite:
-            continue
+        except StaleWrite as stale:
+            await store.catch_up(stale)
     raise InternalError.because(f"{name} kept changing")

@@ -73,6 +73,7 @@ async def test_neither_log_nor_answer_repeat_a_malformed_request(caplog: pytest.
         answer = b""
         while data := await stream.read():
             answer += data
+        await stream.aclose()
         assert b"hunter2" not in answer and "hunter2" not in caplog.text
 
 
