@@ -11,11 +11,19 @@ from miniapiserver.registry.objects import Objects
 
 STORAGE = "priorityclasses.scheduling.k8s.io"
 DEFAULT_POLICY = "PreemptLowerPriority"
+SYSTEM = frozenset({"system-node-critical", "system-cluster-critical"})
 
 
 class Priority(Plugin):
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
+
+    async def validate(self, attributes: Attributes) -> None:
+        """The system's own classes stay (upstream asks this in the registry, `priorityclass/storage`)."""
+        row = attributes.row
+        if attributes.operation is Operation.DELETE and row.plural == "priorityclasses" and attributes.name in SYSTEM:
+            raise Forbidden.resource(row.plural, row.group, attributes.name,
+                                     "this is a system priority class and cannot be deleted")
 
     async def admit(self, attributes: Attributes) -> None:
         row = attributes.row

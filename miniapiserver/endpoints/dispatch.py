@@ -44,6 +44,8 @@ class Dispatch:
             return self._unknown(request)
         if info.subresource != "proxy" and request.http.method not in METHODS:
             raise not_allowed()
+        if info.verb == "watch" and request.http.method != "GET":  # below the legacy /watch/ prefix
+            raise not_allowed()
         if row.storage:
             await self._server.registry.ready(row)
         if info.subresource:

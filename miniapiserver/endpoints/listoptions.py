@@ -7,12 +7,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from miniapiserver.errors import BadRequest, FieldError, Invalid, forbidden_field, not_supported, quote
+from miniapiserver.errors import APIError, BadRequest, FieldError, Invalid, forbidden_field, not_supported, quote
 from miniapiserver.requestinfo import is_true
 
 #: Digits beyond which no 64 bit number is written, however many zeros lead it; longer ones are not worth converting.
 LONGEST_NUMBER = 64
 MATCHES = ("Exact", "NotOlderThan")
+
+
+class BadResourceVersion(APIError):
+    """A get or watch from a version that is no number: 500 without a reason, as upstream."""
+
+    code, reason = 500, ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,7 @@ class ListOptions:
 def parse(query: Mapping[str, str], *, watching: bool) -> ListOptions:
     """Raises BadRequest, Invalid."""
     options = ListOptions(
-        limit=_integer(query, "limit") or 0, continue_token=query.get("continue", ""),
+        limit=max(_integer(query, "limit") or 0, 0), continue_token=query.get("continue", ""),
         resource_version=query.get("resourceVersion", ""), resource_version_match=query.get("resourceVersionMatch", ""),
         timeout=_integer(query, "timeoutSeconds"), bookmarks=is_true(query.get("allowWatchBookmarks")),
         send_initial_events=is_true(query["sendInitialEvents"]) if "sendInitialEvents" in query else None,

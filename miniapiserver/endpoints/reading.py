@@ -13,10 +13,10 @@ from aiohttp import web
 from miniapiserver.apiserver import APIServer
 from miniapiserver.endpoints import views
 from miniapiserver.endpoints.answers import answer, representation_of
-from miniapiserver.endpoints.listoptions import ListOptions, parse
+from miniapiserver.endpoints.listoptions import BadResourceVersion, ListOptions, parse, parse_unsigned
 from miniapiserver.endpoints.negotiation import View
 from miniapiserver.endpoints.responses import json_bytes
-from miniapiserver.errors import BadRequest, Expired, Timeout
+from miniapiserver.errors import BadRequest, Expired, Timeout, quote
 from miniapiserver.registry.store import Store
 from miniapiserver.request import Request
 from miniapiserver.requestinfo import RequestInfo
@@ -40,8 +40,22 @@ async def get(server: APIServer, request: Request, row: Resource) -> web.StreamR
     info, store = request.info, server.registry.store(row)
     if server.config.etcd_servers:  # others write too: be as new as the store
         await store.cache.fresh()
+    await _as_new_as(store, request.query.get("resourceVersion", ""))
     cached = store.get(info.namespace, info.name)
     return await answer(server, request, row, store.shown(cached.data), representation, 200)
+
+
+async def _as_new_as(store: Store, resource_version: str) -> None:
+    """A get may say how new its answer must at least be. Raises BadResourceVersion, Timeout."""
+    if resource_version in ("", "0"):
+        return
+    revision, problem = parse_unsigned(resource_version)
+    if problem:
+        raise BadResourceVersion(f"resourceVersion: Invalid value: {quote(resource_version)}: {problem}")
+    try:
+        await store.cache.wait_until(revision)
+    except FutureRevision as error:
+        raise too_large(error) from None
 
 
 def selection(row: Resource, options: ListOptions) -> Predicate | None:
@@ -111,7 +125,7 @@ async def _page(server: APIServer, store: Store, info: RequestInfo, options: Lis
 
 
 async def _continued(store: Store, namespace: str | None, selects: Predicate | None, options: ListOptions) -> Page:
-    if options.resource_version:
+    if options.resource_version not in ("", "0"):
         raise BadRequest("specifying resource version is not allowed when using continue")
     revision, start = decode_continue(options.continue_token, store.cache.prefix)
     if revision == NOW:

@@ -135,7 +135,7 @@ async def scale_(server: APIServer, request: Request, row: Resource) -> web.Stre
         apply = patches.plain_patch(media_type, raw, types.find("io.k8s.api.autoscaling.v1.Scale"))
         change = update.Change(lambda old: _scaled(old, apply(scale.scale_from(old))), follows=True)
     data = await update.update(store, types.find(row.type_name), info.namespace, info.name, change,
-                               server.call(request, write), server.registry.allocator(row))
+                               server.call(request, write, "scale"), server.registry.allocator(row))
     return await json_object(request, scale.scale_from(orjson.loads(data)), 200, representation.media_type)
 
 

@@ -14,7 +14,7 @@ from aiohttp import web
 from miniapiserver.apiserver import APIServer
 from miniapiserver.endpoints import views
 from miniapiserver.endpoints.answers import representation_of
-from miniapiserver.endpoints.listoptions import ListOptions, parse, parse_unsigned
+from miniapiserver.endpoints.listoptions import BadResourceVersion, ListOptions, parse, parse_unsigned
 from miniapiserver.endpoints.negotiation import JSON, PROTOBUF, YAML, Representation, View
 from miniapiserver.endpoints.reading import selection
 from miniapiserver.endpoints.responses import headers
@@ -34,12 +34,6 @@ PROTOBUF_STREAM = f"{PROTOBUF};stream=watch"
 Render = Callable[[WatchEvent], bytes]
 
 
-class BadResourceVersion(APIError):
-    """A watch from a version that is no number: 500 without a reason, as upstream."""
-
-    code, reason = 500, ""
-
-
 async def watch(server: APIServer, request: Request, row: Resource) -> web.StreamResponse:
     representation = representation_of(request)
     if representation.media_type == YAML:
@@ -55,7 +49,7 @@ async def watch(server: APIServer, request: Request, row: Resource) -> web.Strea
             if options.send_initial_events is False:  # said, not left out: only what happens from now on
                 revision = store.cache.revision
         watching = await store.cache.watch(
-            request.info.namespace or None, name, selection(row, options), after_revision=revision,
+            request.info.namespace if row.namespaced and request.info.namespace else None, name, selection(row, options), after_revision=revision,
             send_initial=bool(options.send_initial_events), bookmarks=options.bookmarks, timeout=timeout)
     except Compacted as error:
         gone = Expired(f"too old resource version: {revision} ({error.oldest})")

@@ -17,6 +17,9 @@ APIREGISTRATION = Group("apiregistration.k8s.io", "v1", "io.k8s.kube-aggregator.
 
 
 class APIServiceStrategy(ObjectStrategy):
+    def finalizer_rules(self, meta: JSON) -> list[FieldError]:
+        return []  # the aggregator validates with the rules that custom resources have, too
+
     def default(self, obj: JSON) -> None:
         spec = obj["spec"] = obj.get("spec") or {}
         for key in ("groupPriorityMinimum", "versionPriority"):

@@ -3,6 +3,7 @@
 My job: their rules, and what v1 has no field for, which it keeps in annotations (kubernetes `pkg/apis/autoscaling/v1`).
 """
 
+from copy import deepcopy
 from typing import Any
 
 import orjson
@@ -28,6 +29,12 @@ _METRICS, _BEHAVIOR, _CONDITIONS, _CURRENT = (
 _SOURCES = {"ContainerResource": "containerResource", "External": "external", "Object": "object", "Pods": "pods",
             "Resource": "resource"}
 _DEFAULT_UTILIZATION = 80
+_ALL_PODS = {"type": "Percent", "value": 100, "periodSeconds": 15}
+_BEHAVIORS: dict[str, JSON] = {  # what a behavior that leaves rules out means
+    "scaleUp": {"stabilizationWindowSeconds": 0, "selectPolicy": "Max",
+                "policies": [{"type": "Pods", "value": 4, "periodSeconds": 15}, _ALL_PODS]},
+    "scaleDown": {"selectPolicy": "Max", "policies": [_ALL_PODS]},
+}
 _SHOWN = 2
 
 
@@ -75,6 +82,8 @@ def to_v2(obj: JSON) -> JSON:
             },
         )
     status["currentMetrics"] = current or None
+    if not status.get("currentReplicas"):
+        status.pop("currentReplicas", None)
     meta.pop("annotations", None)
     if annotations:
         meta["annotations"] = annotations
@@ -119,6 +128,11 @@ class HorizontalPodAutoscalerStrategy(ObjectStrategy):
         spec = obj["spec"] = obj.get("spec") or {}
         if spec.get("minReplicas") is None:
             spec["minReplicas"] = 1
+        if (behavior := spec.get("behavior")) is not None:
+            for direction, rules in _BEHAVIORS.items():
+                behavior[direction] = deepcopy(rules) | {
+                    key: value for key, value in (behavior.get(direction) or {}).items() if value is not None
+                }
         if self.is_v1:
             held = (metadata_of(obj).get("annotations") or {}).get(_METRICS)
             if spec.get("targetCPUUtilizationPercentage") is None and not held:

@@ -16,6 +16,7 @@ ANNOTATIONS_LIMIT = 256 * 1024
 IMMUTABLE = "field is immutable"
 NOT_NEGATIVE = "must be greater than or equal to 0"
 _ORPHAN, _FOREGROUND = "orphan", "foregroundDeletion"
+_STANDARD_FINALIZERS = frozenset({"kubernetes", _ORPHAN, _FOREGROUND})
 
 
 def metadata_of(obj: Mapping[str, Any]) -> JSON:
@@ -116,6 +117,14 @@ def metadata_errors(meta: JSON, namespaced: bool, rule: NameRule, path: str = "m
     if finalizers := meta.get("finalizers"):
         errors += finalizer_errors(finalizers, f"{path}.finalizers")
     return errors
+
+
+def standard_finalizer_errors(finalizers: Iterable[Any] | None, path: str = "metadata") -> list[FieldError]:
+    """Kubernetes' own kinds take a name without a domain only if it is one of its own (core `ValidateObjectMeta`)."""
+    return [invalid(f"{path}.finalizers[{index}]", finalizer or "",
+                    "name is neither a standard finalizer name nor is it fully qualified")
+            for index, finalizer in enumerate(finalizers or ())
+            if "/" not in (finalizer or "") and finalizer not in _STANDARD_FINALIZERS]
 
 
 def go_list(values: Iterable[str]) -> str:

@@ -51,11 +51,16 @@ class IngressStrategy(ObjectStrategy):
         rules, backend = objects(spec.get("rules")), spec.get("defaultBackend")
         errors: list[FieldError] = []
         if not rules and backend is None:
-            errors.append(invalid("spec", rules, "either `defaultBackend` or `rules` must be specified"))
+            errors.append(invalid("spec", rules or None, "either `defaultBackend` or `rules` must be specified"))
         if backend is not None:
             errors += _backend_errors(backend, "spec.defaultBackend")
         for index, rule in enumerate(rules):
             errors += _rule_errors(rule, f"spec.rules[{index}]")
+        for index, tls in enumerate(objects(spec.get("tls"))):
+            for position, host in enumerate(tls.get("hosts") or ()):
+                check = wildcard_dns_subdomain if "*" in (host or "") else dns_subdomain
+                path = f"spec.tls[{index}].hosts[{position}]"
+                errors += [invalid(path, host or "", words) for words in check(host or "")]
         if (name := spec.get("ingressClassName")) is not None:
             errors += [invalid("spec.ingressClassName", name, words) for words in dns_subdomain(name)]
         return errors
@@ -102,32 +107,35 @@ def _backend_errors(backend: JSON, path: str) -> list[FieldError]:
     if resource is not None:
         return [required(f"{path}.resource.{key}") for key in ("kind", "name") if not resource.get(key)]
     if service is None:
-        return (
-            [required(f"{path}.service.name")] if not backend else [required(path, "port name or number is required")]
-        )
-    return _service_backend_errors(service, f"{path}.service")
+        return [invalid(path, "", "resource or service backend is required")]
+    return _service_backend_errors(service, path)
 
 
 def _service_backend_errors(service: JSON, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
     if not (name := service.get("name")):
-        errors.append(required(f"{path}.name"))
+        errors.append(required(f"{path}.service.name"))
     else:
-        errors += [invalid(f"{path}.name", name, words) for words in dns1035_label(name)]
+        errors += [invalid(f"{path}.service.name", name, words) for words in dns1035_label(name)]
     port = service.get("port") or {}
     text, number = port.get("name") or "", port.get("number") or 0
     if text and number:
         errors.append(invalid(path, "", "cannot set both port name & port number"))
     elif text:
-        errors += [invalid(f"{path}.port.name", text, words) for words in port_name(text)]
+        errors += [invalid(f"{path}.service.port.name", text, words) for words in port_name(text)]
     elif number:
-        errors += [invalid(f"{path}.port.number", number, words) for words in port_number(number)]
+        errors += [invalid(f"{path}.service.port.number", number, words) for words in port_number(number)]
     else:
         errors.append(required(path, "port name or number is required"))
     return errors
 
 
 class IngressClassStrategy(ObjectStrategy):
+    def default(self, obj: JSON) -> None:
+        parameters = (obj.get("spec") or {}).get("parameters")
+        if parameters is not None and parameters.get("scope") is None:
+            parameters["scope"] = "Cluster"
+
     def check(self, obj: JSON) -> list[FieldError]:
         controller = (obj.get("spec") or {}).get("controller") or ""
         if not controller:

@@ -9,6 +9,7 @@ from miniapiserver.resources.metadata import metadata_of
 from miniapiserver.resources.names import dns_subdomain
 from miniapiserver.resources.pods.resources import amount_errors
 from miniapiserver.resources.pods.scheduling import node_selector_errors
+from miniapiserver.resources.pods.specdiff import claim_diff
 from miniapiserver.resources.pods.values import backstep_errors
 from miniapiserver.resources.quantity import BadQuantity, canonical, canonicalize, parse
 from miniapiserver.resources.resource import Resource, WriteContext
@@ -75,7 +76,7 @@ class PersistentVolumeStrategy(ObjectStrategy):
         if not capacity:
             errors.append(required("spec.capacity"))
         if "storage" not in capacity or len(capacity) > 1:
-            errors.append(not_supported("spec.capacity", capacity, ("storage",)))
+            errors.append(not_supported("spec.capacity", capacity or None, ("storage",)))
         for name, amount in capacity.items():
             errors += amount_errors(name, amount, f"spec.capacity[{name}]") + _positive(
                 amount, f"spec.capacity[{name}]"
@@ -191,7 +192,7 @@ class PersistentVolumeClaimStrategy(ObjectStrategy):
         if old_spec.get("storageClassName") is None:
             allowed["storageClassName"] = None  # a default class may be filled in later
         if _present(allowed) != _present(old_spec):
-            errors.append(forbidden_field("spec", f"{_CLAIM_WORDS}\n"))
+            errors.append(forbidden_field("spec", f"{_CLAIM_WORDS}\n{claim_diff(old_spec, allowed)}"))
         return errors + _shrink_errors(spec, old_spec)
 
 

@@ -27,7 +27,10 @@ class PodDisruptionBudgetStrategy(ObjectStrategy):
         spec = obj.get("spec") or {}
         errors: list[FieldError] = []
         if spec.get("minAvailable") is not None and spec.get("maxUnavailable") is not None:
-            errors.append(invalid("spec", spec, "minAvailable and maxUnavailable cannot be both set"))
+            internal = {"MinAvailable": spec["minAvailable"], "Selector": spec.get("selector"),
+                        "MaxUnavailable": spec["maxUnavailable"],
+                        "UnhealthyPodEvictionPolicy": spec.get("unhealthyPodEvictionPolicy")}
+            errors.append(invalid("spec", internal, "minAvailable and maxUnavailable cannot be both set"))
         for key in ("minAvailable", "maxUnavailable"):
             if (amount := spec.get(key)) is not None:
                 errors += amount_or_percent_errors(amount, f"spec.{key}") + at_most_all_errors(amount, f"spec.{key}")

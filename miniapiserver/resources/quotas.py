@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from miniapiserver.errors import FieldError, invalid, not_supported, required
+from miniapiserver.errors import FieldError, invalid, required
 from miniapiserver.resources.columns import AGE, NAME_AND_CREATED, age, column, table
 from miniapiserver.resources.kinds import Group, status_of
 from miniapiserver.resources.names import label_key
@@ -122,7 +122,7 @@ class LimitRangeStrategy(ObjectStrategy):
             if not kind:
                 errors.append(required(f"{where}.type"))
             elif "/" not in kind and kind not in ("Pod", "Container", "PersistentVolumeClaim"):
-                errors.append(not_supported(f"{where}.type", kind, ("Container", "PersistentVolumeClaim", "Pod")))
+                errors.append(invalid(f"{where}.type", kind, "must be a standard limit type or fully qualified"))
             if kind in seen:
                 errors.append(FieldError(f"{where}.type", "FieldValueDuplicate", f'Duplicate value: "{kind}"'))
             seen.add(kind)

@@ -117,6 +117,7 @@ def keep_allocations(spec: JSON, old: JSON) -> None:
     if old.get("type") == "ExternalName":
         _default_families(spec)
         return
+    _follow_address(spec, old)
     for key in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
         if not spec.get(key) and old.get(key):
             spec[key] = old[key]
@@ -132,6 +133,13 @@ def keep_allocations(spec: JSON, old: JSON) -> None:
             spec["healthCheckNodePort"] = old["healthCheckNodePort"]
     elif spec.get("healthCheckNodePort") == old.get("healthCheckNodePort"):
         spec.pop("healthCheckNodePort", None)
+
+
+def _follow_address(spec: JSON, old: JSON) -> None:
+    """A client that only knows clusterIP means clusterIPs with it (upstream `normalizeClusterIPs`)."""
+    address = spec.get("clusterIP")
+    if address and address != old.get("clusterIP") and spec.get("clusterIPs") == old.get("clusterIPs"):
+        spec["clusterIPs"] = [address]
 
 
 def _drop_node_ports(spec: JSON, old: JSON) -> None:
@@ -256,7 +264,11 @@ def _cluster_ip_errors(spec: JSON) -> list[FieldError]:
     for index, family in enumerate(spec.get("ipFamilies") or ()):
         if family not in ("IPv4", "IPv6"):
             errors.append(not_supported(f"spec.ipFamilies[{index}]", family or "", ("IPv4", "IPv6")))
+        elif family == "IPv6" and not _may_have_both_families(spec):
+            errors.append(invalid(f"spec.ipFamilies[{index}]", family, "not configured on this cluster"))
     policy = spec.get("ipFamilyPolicy")
+    if policy == "RequireDualStack" and not _may_have_both_families(spec):
+        errors.append(invalid("spec.ipFamilyPolicy", policy, "this cluster is not configured for dual-stack services"))
     if policy is not None and policy not in ("SingleStack", "PreferDualStack", "RequireDualStack"):
         errors.append(
             not_supported("spec.ipFamilyPolicy", policy, ("PreferDualStack", "RequireDualStack", "SingleStack"))
@@ -264,6 +276,11 @@ def _cluster_ip_errors(spec: JSON) -> list[FieldError]:
     if len(addresses) > 2:
         errors.append(invalid("spec.clusterIPs", addresses, "may only hold up to 2 values"))
     return errors
+
+
+def _may_have_both_families(spec: JSON) -> bool:
+    """Addresses here are IPv4; a Service without addresses and selector is its owner's business."""
+    return spec.get("clusterIP") == "None" and not spec.get("selector")
 
 
 def _external_ip_errors(address: str, path: str) -> list[FieldError]:

@@ -13,6 +13,7 @@ from miniapiserver.resources.metadata import (
     metadata_errors,
     metadata_of,
     metadata_update_errors,
+    standard_finalizer_errors,
 )
 from miniapiserver.resources.names import NameRule, path_segment_name, subdomain_name
 from miniapiserver.resources.resource import Strategy, WriteContext
@@ -82,7 +83,11 @@ class ObjectStrategy(Strategy):
             obj.setdefault("metadata", {})["generation"] = 1
 
     def validate(self, obj: JSON) -> list[FieldError]:
-        return self.metadata_rules(metadata_of(obj)) + self.check(obj)
+        meta = metadata_of(obj)
+        return self.metadata_rules(meta) + self.finalizer_rules(meta) + self.check(obj)
+
+    def finalizer_rules(self, meta: JSON) -> list[FieldError]:
+        return standard_finalizer_errors(meta.get("finalizers"))
 
     def metadata_rules(self, meta: JSON) -> list[FieldError]:
         errors = metadata_errors(meta, self.namespaced, self.names)
@@ -103,7 +108,7 @@ class ObjectStrategy(Strategy):
     def validate_update(self, obj: JSON, old: JSON) -> list[FieldError]:
         meta, old_meta = metadata_of(obj), metadata_of(old)
         return (common_update_errors(meta, old_meta, self.namespaced)
-                + metadata_update_errors(meta, old_meta) + self.check_update(obj, old))
+                + metadata_update_errors(meta, old_meta) + self.finalizer_rules(meta) + self.check_update(obj, old))
 
     def prepare_for_status_update(self, obj: JSON, old: JSON, context: WriteContext) -> None:
         self._keep_system_metadata(obj, old)

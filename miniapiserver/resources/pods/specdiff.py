@@ -74,7 +74,7 @@ def internal_spec(spec: JSON) -> JSON:
 
 
 def _lines(spec: JSON) -> list[str]:
-    text = json.dumps(internal_spec(spec), indent=1, ensure_ascii=False)
+    text = json.dumps(spec, indent=1, ensure_ascii=False)
     for char in "<>&":  # Go's encoder keeps HTML out of strings
         text = text.replace(char, f"\\u{ord(char):04x}")
     return [line + "\n" for line in text.split("\n")]
@@ -82,4 +82,13 @@ def _lines(spec: JSON) -> list[str]:
 
 def spec_diff(old: JSON, new: JSON) -> str:
     """Hunks with three lines around, without a file header."""
+    return _diff(internal_spec(old), internal_spec(new))
+
+
+def claim_diff(old: JSON, new: JSON) -> str:
+    """The same of two specs of PersistentVolumeClaims."""
+    return _diff(_struct("PersistentVolumeClaimSpec", old), _struct("PersistentVolumeClaimSpec", new))
+
+
+def _diff(old: JSON, new: JSON) -> str:
     return "".join(list(difflib.unified_diff(_lines(old), _lines(new), n=3))[2:])

@@ -72,7 +72,9 @@ class DaemonSetStrategy(ObjectStrategy):
 
     def check(self, obj: JSON) -> list[FieldError]:
         spec = obj.get("spec") or {}
-        errors = selector_errors(spec, "daemonset") + running_template_errors(spec, "DaemonSet")
+        # Unlike its siblings a DaemonSet without selector is only told that it matches nothing.
+        errors = [] if spec.get("selector") is None else selector_errors(spec, "daemonset")
+        errors += running_template_errors(spec, "DaemonSet")
         return (
             errors
             + count_errors(spec, ("minReadySeconds",))

@@ -31,9 +31,9 @@ def test_a_secrets_type_is_immutable() -> None:
     ("kind", "missing"),
     [
         ("kubernetes.io/tls", ["data[tls.crt]: Required value", "data[tls.key]: Required value"]),
-        ("kubernetes.io/ssh-auth", ["data[ssh-privatekey]: Required value"]),
+        ("kubernetes.io/ssh-auth", ["data[%s][ssh-privatekey]: Required value"]),
         ("kubernetes.io/dockerconfigjson", ["data[.dockerconfigjson]: Required value"]),
-        ("kubernetes.io/basic-auth", ["data[username]: Required value", "data[password]: Required value"]),
+        ("kubernetes.io/basic-auth", ["data[%s][username]: Required value", "data[%s][password]: Required value"]),
         (
             "kubernetes.io/service-account-token",
             ["metadata.annotations[kubernetes.io/service-account.name]: Required value"],

@@ -1,0 +1,115 @@
+"""What Kubernetes v1.36 says and fills in, kind by kind, where it is easy to say something else."""
+
+import pytest
+from writes import created, updated
+
+JSON = dict[str, object]
+
+
+def words(errors: list[object]) -> list[str]:
+    return [str(error) for error in errors]
+
+
+def problems(plural: str, body: JSON, group: str = "") -> list[str]:
+    return words([*created(plural, {"metadata": {"name": "x"}} | body, group)[1]])
+
+
+def test_a_finalizer_without_a_domain_is_one_of_kubernetes_own() -> None:
+    body = {"metadata": {"name": "x", "finalizers": ["foo", "orphan", "example.com/f"]}}
+    assert problems("configmaps", body) == [
+        'metadata.finalizers[0]: Invalid value: "foo": '
+        "name is neither a standard finalizer name nor is it fully qualified"]
+
+
+def test_a_docker_config_that_is_no_json_is_refused_in_gos_words() -> None:
+    kind = "kubernetes.io/dockerconfigjson"
+    said = [problems("secrets", {"type": kind, "stringData": {".dockerconfigjson": text}})
+            for text in ("nojson", "[]", "{}")]
+    where = 'data[.dockerconfigjson]: Invalid value: "<secret contents redacted>": '
+    assert said == [[where + "invalid character 'o' in literal null (expecting 'u')"],
+                    [where + "json: cannot unmarshal array into Go value of type map[string]interface {}"], []]
+
+
+def test_an_empty_ingress_has_no_rules_to_show() -> None:
+    assert problems("ingresses", {"spec": {}}, "networking.k8s.io") == [
+        "spec: Invalid value: null: either `defaultBackend` or `rules` must be specified"]
+
+
+def test_an_ingress_backend_names_its_port_and_its_service() -> None:
+    spec = {"rules": [{"http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend} for backend in (
+        {}, {"service": {"name": "s"}}, {"service": {"port": {"number": 80}}})]}}]}
+    at = "spec.rules[0].http.paths"
+    assert problems("ingresses", {"spec": spec}, "networking.k8s.io") == [
+        f'{at}[0].backend: Invalid value: "": resource or service backend is required',
+        f"{at}[1].backend: Required value: port name or number is required",
+        f"{at}[2].backend.service.name: Required value"]
+
+
+def test_hosts_of_an_ingress_certificate_are_names() -> None:
+    backend = {"service": {"name": "s", "port": {"number": 80}}}
+    (error,) = problems("ingresses", {"spec": {"defaultBackend": backend, "tls": [{"hosts": ["a.b", "A_"]}]}},
+                        "networking.k8s.io")
+    assert error.startswith('spec.tls[0].hosts[1]: Invalid value: "A_": a lowercase RFC 1123 subdomain must consist of')
+
+
+def test_parameters_of_an_ingress_class_are_cluster_scoped_unless_it_says_otherwise() -> None:
+    body = {"metadata": {"name": "x"}, "spec": {"controller": "a.b/c", "parameters": {"kind": "K", "name": "n"}}}
+    obj, _ = created("ingressclasses", body, "networking.k8s.io")
+    assert obj["spec"]["parameters"]["scope"] == "Cluster"
+
+
+def test_a_limit_is_of_a_standard_type() -> None:
+    assert problems("limitranges", {"spec": {"limits": [{"type": "Foo"}]}}) == [
+        'spec.limits[0].type: Invalid value: "Foo": must be a standard limit type or fully qualified']
+
+
+def test_a_changed_cluster_ip_takes_cluster_ips_along_and_is_refused() -> None:
+    old, _ = created("services", {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}})
+    old["spec"] |= {"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"]}
+    _, errors = updated("services", old, {"spec": {"clusterIP": "10.0.0.2"}})
+    assert words([*errors]) == ['spec.clusterIPs[0]: Invalid value: ["10.0.0.2"]: may not change once set']
+
+
+@pytest.mark.parametrize(("spec", "said"), [
+    ({"ipFamilies": ["IPv6"]}, ['spec.ipFamilies[0]: Invalid value: "IPv6": not configured on this cluster']),
+    ({"ipFamilyPolicy": "RequireDualStack"},
+     ['spec.ipFamilyPolicy: Invalid value: "RequireDualStack": '
+      "this cluster is not configured for dual-stack services"]),
+    ({"ipFamilyPolicy": "PreferDualStack"}, []),
+])
+def test_a_service_gets_the_address_family_there_is(spec: JSON, said: list[str]) -> None:
+    assert problems("services", {"spec": {"ports": [{"port": 80}]} | spec}) == said
+
+
+def test_a_behavior_is_completed_with_what_it_leaves_out() -> None:
+    spec = {"scaleTargetRef": {"kind": "D", "name": "d"}, "maxReplicas": 2,
+            "behavior": {"scaleDown": {"stabilizationWindowSeconds": 10}}}
+    obj, errors = created("horizontalpodautoscalers", {"metadata": {"name": "h"}, "spec": spec}, "autoscaling")
+    all_pods = {"type": "Percent", "value": 100, "periodSeconds": 15}
+    assert not errors
+    assert obj["spec"]["behavior"] == {
+        "scaleUp": {"stabilizationWindowSeconds": 0, "selectPolicy": "Max",
+                    "policies": [{"type": "Pods", "value": 4, "periodSeconds": 15}, all_pods]},
+        "scaleDown": {"stabilizationWindowSeconds": 10, "selectPolicy": "Max", "policies": [all_pods]}}
+
+
+def test_a_budget_with_both_amounts_is_shown_as_the_internal_struct() -> None:
+    body = {"spec": {"minAvailable": 1, "maxUnavailable": 2}}
+    assert problems("poddisruptionbudgets", body, "policy") == [
+        'spec: Invalid value: {"MinAvailable":1,"Selector":null,"MaxUnavailable":2,"UnhealthyPodEvictionPolicy":null}: '
+        "minAvailable and maxUnavailable cannot be both set"]
+
+
+def test_a_refused_change_of_a_claim_shows_the_difference() -> None:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": "a"}
+    old, _ = created("persistentvolumeclaims", {"metadata": {"name": "c"}, "spec": spec})
+    _, errors = updated("persistentvolumeclaims", old, {"spec": {"accessModes": ["ReadWriteMany"]}})
+    assert words([*errors]) == [
+        "spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for "
+        'bound claims\n@@ -1,6 +1,6 @@\n {\n  "AccessModes": [\n-  "ReadWriteOnce"\n+  "ReadWriteMany"\n  ],\n'
+        '  "Selector": null,\n  "Resources": {\n']
+
+
+def test_a_volume_without_capacity_is_told_what_to_have() -> None:
+    assert "spec.capacity: Unsupported value: null: supported values: \"storage\"" in problems(
+        "persistentvolumes", {"spec": {"accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/x"}}})
