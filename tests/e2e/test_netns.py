@@ -4,6 +4,7 @@ Needs root; the capture needs tcpdump or tshark.
 """
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -17,8 +18,10 @@ import pytest
 from miniplane import topology
 from miniplane.addresses import NetnsRanges
 from miniplane.apiclient import APIClient
+from miniplane.control import ask
 from miniplane.errors import MiniplaneError
 from miniplane.launch import down, up
+from miniplane.processes import Identity
 from miniplane.state import Egress, StateDir, Topology
 from tests.e2e import egress
 from tests.e2e.test_egress import Way, open_way, recovers
@@ -90,21 +93,26 @@ def traces(slot: int) -> list[str]:
 def test_a_crash_leaves_nothing_that_the_next_up_does_not_clean(tmp_path_factory: pytest.TempPathFactory) -> None:
     state = StateDir.of(tmp_path_factory.mktemp("crash"))
     settings = {"topology": Topology.NETNS, "egress": Egress.KONNECTIVITY}
-    up(state, settings, lambda line: None)
-    slot = state.require_record().place.slot
-    supervisor = int(subprocess.run(["pgrep", "-f", f"miniplane.supervisor --state-dir={state.path}"],
-                                    capture_output=True, text=True, check=True).stdout.split()[0])
-    os.kill(supervisor, signal.SIGKILL)  # the guardian: then nobody is left to bury anybody
     try:
-        deadline = time.monotonic() + 10
-        while state.pids.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        up(state, settings, lambda line: None)
+        slot = state.require_record().place.slot
+        kill_everybody(state)
         assert traces(slot) == [*topology.namespaces(slot), topology.host_link(slot)]
         up(state, settings, lambda line: None)
         assert state.require_record().place.slot == slot
     finally:
         down(state)
     assert traces(slot) == []
+
+
+def kill_everybody(state: StateDir) -> None:
+    """Supervisor, guardian and programs at once, as the power would: nobody is left to bury anybody."""
+    recorded = [Identity(entry["pid"], entry["startTime"]) for entry in json.loads(state.pids.read_text())]
+    supervisor = ask(state, {"do": "status"})["pid"]
+    guardian = int(Path(f"/proc/{supervisor}/stat").read_text().rpartition(")")[2].split()[1])
+    for pid in (guardian, *(one.pid for one in recorded)):
+        os.kill(pid, signal.SIGKILL)
+    egress.eventually(lambda: not any(one.is_alive for one in recorded))
 
 
 def test_networks_of_a_slot_that_nobody_has_are_swept(tmp_path: Path) -> None:
