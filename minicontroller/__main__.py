@@ -16,6 +16,7 @@ from pathlib import Path
 
 from certs.authority import Authority
 from certs.errors import CertsError
+from certs.jwt import TokenSigner
 from minicontroller.bootstraptokens import BootstrapSigner, TokenCleaner
 from minicontroller.certificates import Approver, Cleaner, Signer
 from minicontroller.clusterroleaggregation import ClusterRoleAggregation
@@ -36,6 +37,7 @@ from minicontroller.resourcequota import ResourceQuotas
 from minicontroller.scheduler.scheduler import Scheduler
 from minicontroller.serviceaccounts import RootCA, ServiceAccounts
 from minicontroller.statefulsets import StatefulSets
+from minicontroller.tokensecrets import TokenSecrets
 from wire.apiclient import Client
 
 log = logging.getLogger("controller")
@@ -50,6 +52,7 @@ class Config:
     signing_cert: Path | None
     signing_key: Path | None
     root_ca: Path | None
+    account_key: Path | None
     node_grace: float
     signing_seconds: float
     shortest_signing_seconds: float
@@ -69,6 +72,7 @@ def parse(argv: Sequence[str]) -> Config:
         help="no certificate lives shorter; upstream's floor is ten minutes",
     )
     parser.add_argument("--root-ca-file", type=Path)
+    parser.add_argument("--service-account-private-key-file", type=Path)
     parser.add_argument("--node-monitor-grace-period", type=duration, default=40.0)
     args = parser.parse_args(argv)
     return Config(
@@ -77,6 +81,7 @@ def parse(argv: Sequence[str]) -> Config:
         args.cluster_signing_cert_file,
         args.cluster_signing_key_file,
         args.root_ca_file,
+        args.service_account_private_key_file,
         args.node_monitor_grace_period,
         args.cluster_signing_duration,
         args.cluster_signing_minimum,
@@ -118,6 +123,8 @@ def manager(config: Config, informers: Informers) -> list[Controller]:
         bundle = config.root_ca.read_text()
         found.append(RootCA(informers, clock, bundle))
         found.append(BootstrapSigner(informers, clock, informers.client.server, bundle))
+        if config.account_key is not None:
+            found.append(TokenSecrets(informers, clock, TokenSigner(config.account_key), bundle))
     if config.signing_cert is not None and config.signing_key is not None:
         authority = Authority.load(config.signing_cert, config.signing_key)
         found.append(Signer(informers, authority, clock, config.signing_seconds, config.shortest_signing_seconds))

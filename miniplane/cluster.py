@@ -138,6 +138,7 @@ def _controller(state: StateDir) -> Program:
         f"--cluster-signing-cert-file={pki('ca.crt')}",
         f"--cluster-signing-key-file={pki('ca.key')}",
         f"--root-ca-file={pki('ca.crt')}",
+        f"--service-account-private-key-file={pki('sa.key')}",
     )
     return Program("minicontroller", argv, str(state.log("minicontroller")), layer=3)
 
