@@ -41,6 +41,8 @@ JSON = dict[str, Any]
 USER_AGENT = "kube-proxy/v1.36.0 (miniplane)"
 AT_MOST_EVERY = 0.05
 """Between two rounds: pods of a deployment come ready one by one, and one round serves many."""
+REST = 9.0
+"""Times the last round's length: with thousands of services, rounds never take more than a tenth of the kubelet."""
 RETRY = 3.0
 ZONE_LABEL = "topology.kubernetes.io/zone"
 
@@ -158,8 +160,14 @@ class ServiceProxy:
         labels = (self._around.node().get("metadata") or {}).get("labels") or {}
         return str(labels.get(ZONE_LABEL) or "")
 
-    def _applied(self, started: float) -> None:
-        self._health.applied(time.time(), self._around.clock.monotonic() - started)
+    def _applied(self, started: float) -> float:
+        """How long the round took."""
+        spent = self._around.clock.monotonic() - started
+        self._health.applied(time.time(), spent)
+        return spent
+
+    async def _rest(self, spent: float) -> None:
+        await self._around.clock.sleep(max(AT_MOST_EVERY, spent * REST))
 
     async def _run_userspace(self, leader: Leader, slices: Informer) -> None:
         balancer = Balancer(random.Random())
@@ -175,8 +183,7 @@ class ServiceProxy:
                 self._tell_failed(failed)
                 self._tell_unserved(ports)
                 retry = any(error.errno not in REFUSED for error in failed.values())
-                self._applied(started)
-                await self._around.clock.sleep(AT_MOST_EVERY)
+                await self._rest(self._applied(started))
 
     async def _run_nftables(self, leader: Leader, slices: Informer) -> None:
         """The rules stay when we end: the services of this node shall outlive a restart of its kubelet."""
@@ -197,7 +204,7 @@ class ServiceProxy:
             else:
                 before, retry = {new.family: new for new in rules}, False
                 self._applied(started)
-            await self._around.clock.sleep(AT_MOST_EVERY)
+            await self._rest(self._around.clock.monotonic() - started)
 
     # What cannot be served is said once
 

@@ -1,14 +1,19 @@
 """Pods with the official clients: `load_incluster_config()`, and nothing else, against the virtual IP."""
 
+import contextlib
 import json
 import os
 import shutil
+import socket
+import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 import yaml
 
 from miniplane.testing import TestCluster, clusters
@@ -67,6 +72,25 @@ request = urllib.request.Request(f"https://{host}:{port}/api/v1/namespaces/{open
                                  headers={"Authorization": "Bearer " + open(account + "token").read()})
 found = json.load(urllib.request.urlopen(request, context=ssl.create_default_context(cafile=account + "ca.crt")))
 print(json.dumps([host, port, found["kind"]]))
+"""
+
+#: Twenty connections to the virtual IP with the pod's token: how many answers, how many refusals to talk.
+TWENTY = """
+import json, os, ssl, sys, urllib.error, urllib.request
+account = "/var/run/secrets/kubernetes.io/serviceaccount/"
+context = ssl.create_default_context(cafile=account + "ca.crt")
+if not %s:
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+answered = refused = 0
+for _ in range(20):
+    request = urllib.request.Request("https://" + os.environ["KUBERNETES_SERVICE_HOST"] + "/api/v1/pods",
+                                     headers={"Authorization": "Bearer " + open(account + "token").read()})
+    try:
+        urllib.request.urlopen(request, context=context).read()
+        answered += 1
+    except urllib.error.URLError as error:
+        refused += isinstance(error.reason, ssl.SSLCertVerificationError)
+print(json.dumps([answered, refused]))
 """
 
 
@@ -154,6 +178,68 @@ def test_it_is_the_verification_that_kept_it_from_talking(run: Run, other_ca: Pa
 def other_ca(cluster: TestCluster) -> Path:
     """A real CA, of this very cluster, that is not the one of the API server's certificate."""
     return cluster.state.path / "pki" / "front-proxy-ca.crt"
+
+
+class Interceptor:
+    """A man in the middle of the virtual IP: TLS by a CA of his own, for the very address. Lives as long as a test."""
+
+    def __init__(self, address: str, vip: str) -> None:
+        self.read: list[bytes] = []
+        self.handshakes = 0
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        trustme.CA().issue_cert(vip, "kubernetes.default.svc").configure_cert(self._context)
+        self._listener = socket.create_server((address, 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self.handshakes += 1
+            with client, contextlib.suppress(OSError), self._context.wrap_socket(client, server_side=True) as secure:
+                secure.settimeout(5)
+                self.read.append(secure.recv(65536))
+                secure.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+
+@pytest.fixture
+def interceptor(kubectl: Kubectl) -> Iterator[Interceptor]:
+    """Somebody who may write EndpointSlices has made himself an endpoint of the API server's Service."""
+    # An address like a pod's: others on loopback the API server takes from nobody.
+    address = kubectl("get", "node", "node-1", "-o", "jsonpath={.spec.podCIDR}").replace(".0/24", ".200")
+    made = Interceptor(address, kubectl("get", "service", "kubernetes", "-o", "jsonpath={.spec.clusterIP}"))
+    kubectl("apply", "-f", "-", stdin=yaml.safe_dump({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "middle", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+        "ports": [{"name": "https", "port": made.port, "protocol": "TCP"}]}))
+    yield made
+    kubectl("delete", "endpointslice", "middle")
+    made.close()
+
+
+def test_a_man_in_the_middle_of_the_virtual_ip_reads_nothing_of_a_pod_that_verifies(
+        run: Run, interceptor: Interceptor) -> None:
+    answered, refused = json.loads(run("verifying", TWENTY % True))
+    assert answered + refused == 20
+    assert refused == interceptor.handshakes > 0
+    assert interceptor.read == []
+
+
+def test_it_is_the_verification_that_kept_him_from_reading(run: Run, interceptor: Interceptor) -> None:
+    """The twin: nobody looks, and he has the pod's token."""
+    assert json.loads(run("trusting", TWENTY % False)) == [20, 0]
+    assert interceptor.read
+    assert all(b"\r\nAuthorization: Bearer ey" in head for head in interceptor.read)
 
 
 @pytest.fixture
