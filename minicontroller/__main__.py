@@ -37,6 +37,7 @@ from minicontroller.resourcequota import ResourceQuotas
 from minicontroller.scheduler.scheduler import Scheduler
 from minicontroller.serviceaccounts import RootCA, ServiceAccounts
 from minicontroller.statefulsets import StatefulSets
+from minicontroller.storageprotection import ClaimProtection, VolumeProtection
 from minicontroller.tokensecrets import TokenSecrets
 from wire.apiclient import Client
 
@@ -118,6 +119,8 @@ def manager(config: Config, informers: Informers) -> list[Controller]:
         ResourceQuotas(informers),
         ClusterRoleAggregation(informers),
         TokenCleaner(informers, clock),
+        ClaimProtection(informers),
+        VolumeProtection(informers),
     ]
     if config.root_ca is not None:
         bundle = config.root_ca.read_text()

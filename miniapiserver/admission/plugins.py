@@ -17,6 +17,7 @@ from miniapiserver.admission.resourcequota import ResourceQuota
 from miniapiserver.admission.runtimeclasses import RuntimeClass
 from miniapiserver.admission.serviceaccount import ServiceAccount
 from miniapiserver.admission.storageclasses import DefaultStorageClass
+from miniapiserver.admission.storageprotection import StorageObjectInUseProtection
 from miniapiserver.admission.taints import TaintNodesByCondition
 from miniapiserver.admission.tolerations import DefaultTolerationSeconds
 from miniapiserver.admission.webhooks import MutatingAdmissionWebhook, ValidatingAdmissionWebhook, Webhooks
@@ -42,6 +43,7 @@ PLUGINS: dict[str, tuple[Callable[[Ingredients], Plugin], bool]] = {
     "Priority": (lambda has: Priority(has.objects), True),
     "DefaultTolerationSeconds": (lambda has: DefaultTolerationSeconds(), True),
     "DefaultStorageClass": (lambda has: DefaultStorageClass(has.objects), True),
+    "StorageObjectInUseProtection": (lambda has: StorageObjectInUseProtection(), True),
     "RuntimeClass": (lambda has: RuntimeClass(has.objects), True),
     "CertificateApproval": (lambda has: CertificateSigners(has.authorizer), True),
     "CertificateSubjectRestriction": (lambda has: CertificateSubjectRestriction(), True),

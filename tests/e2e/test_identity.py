@@ -1,5 +1,7 @@
 """What a node cannot do, one by one, each beside what it can; and who listens where."""
 
+import contextlib
+import http.client
 import ipaddress
 import json
 import os
@@ -10,13 +12,18 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
-from certs.requests import new_key
+from certs.authority import Authority
+from certs.requests import new_csr, new_key
 from miniplane.konnectivity import AGENT_PORT
 from miniplane.testing import MakeCluster, TestCluster, clusters
 from tests.e2e.node_identity import CSRS, SERVING_SIGNER, Caller, certificate, csr, eventually, new_node
@@ -56,8 +63,12 @@ def n1(bootstrap: Caller, admin: Caller) -> Caller:
         body = {"kind": "Pod", "apiVersion": "v1", "metadata": {"name": name}, "spec": {
             "nodeName": where, "containers": [{"name": "c", "image": "none"}],
             "volumes": [{"name": "s", "secret": {"secretName": secret}}]}}
-        assert eventually(lambda body=body: admin.post(PODS, body)["code"] in (201, 409))
+        assert eventually(partial(created, admin, body))
     return node
+
+
+def created(admin: Caller, body: JSON) -> bool:
+    return admin.post(PODS, body)["code"] in (201, 409)
 
 
 def user(caller: Caller) -> str:
@@ -173,6 +184,60 @@ def test_a_serving_certificate_is_for_ones_own_addresses(n1: Caller, admin: Call
 
 
 # --- credentials
+
+
+def signed(cluster: TestCluster, lifetime: float, ago: timedelta = timedelta(0)) -> Caller:
+    """A node's certificate straight from the CA's key: valid but for what a test asks."""
+    pki, key = cluster.state.path / "pki", new_key()
+    authority = Authority.load(pki / "ca.crt", pki / "ca.key")
+    request = new_csr(key, "system:node:n1", ["system:nodes"])
+    cert = authority.sign(request, ["digital signature", "client auth"], lifetime, datetime.now(UTC) - ago)
+    return replace(Caller.anonymous(cluster), cert=cert, key=key)
+
+
+def test_an_expired_certificate_opens_nothing_and_does_not_become_anonymous(cluster: TestCluster) -> None:
+    assert user(signed(cluster, 3600)) == "system:node:n1"
+    expired = signed(cluster, 3600, timedelta(hours=2))
+    assert expired.get("/api")["code"] == 401
+    assert expired.get("/livez")["code"] == 401  # anonymous may see this; a bad credential may not
+    assert Caller.anonymous(cluster).get("/livez")["code"] == 200
+
+
+def test_a_certificate_expires_while_its_connection_is_open(cluster: TestCluster) -> None:
+    short = signed(cluster, 2)
+    target = urlsplit(short.url)
+    assert target.hostname
+    connection = http.client.HTTPSConnection(target.hostname, target.port or 443, context=short.context(), timeout=20)
+
+    def status() -> int:
+        connection.request("GET", "/livez")
+        response = connection.getresponse()
+        response.read()
+        return response.status
+
+    try:
+        assert status() == 200
+        eventually(lambda: status() == 401, 15)
+    finally:
+        connection.close()
+
+
+def test_a_certificate_of_another_ca_opens_nothing(cluster: TestCluster, tmp_path: Path) -> None:
+    key = new_key()
+    other = Authority.create("kubernetes", datetime.now(UTC))
+    cert = other.sign(new_csr(key, "system:node:n1", ["system:nodes"]), ["digital signature", "client auth"], 3600,
+                      datetime.now(UTC))
+    stranger = replace(Caller.anonymous(cluster), cert=cert, key=key)
+    with contextlib.suppress(ssl.SSLError, ConnectionError, http.client.HTTPException):
+        assert stranger.get("/api")["code"] == 401
+
+
+def test_a_serving_certificate_is_no_clients(cluster: TestCluster) -> None:
+    pki = cluster.state.path / "pki"
+    server = replace(Caller.anonymous(cluster), cert=(pki / "apiserver.crt").read_bytes(),
+                     key=(pki / "apiserver.key").read_bytes())
+    with contextlib.suppress(ssl.SSLError, ConnectionError, http.client.HTTPException):
+        assert server.get("/api")["code"] == 401
 
 
 def test_a_bootstrap_token_asks_for_a_certificate_and_does_nothing_else(bootstrap: Caller) -> None:
