@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import json
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -20,6 +21,18 @@ from wire.ledgerfeed import read_ledger
 
 #: Longer than any prefix of something encoded, and nowhere else: a capture is searched for it.
 SECRET = "the-pods-own-data-9e107d9d372bb682"
+
+#: Zeros without end for whoever connects to port 8080.
+FLOOD = """
+import os, socket, threading
+def flood(sock):
+    while True:
+        sock.sendall(bytes(65536))
+address = os.environ.get("POD_IP") or socket.gethostbyname(socket.gethostname())
+with socket.create_server((address, 8080)) as server:
+    while True:
+        threading.Thread(target=flood, args=server.accept()[:1], daemon=True).start()
+"""
 
 PODS = f"""
 apiVersion: v1
@@ -51,6 +64,16 @@ metadata: {{name: echo, labels: {{app: echo}}}}
 spec:
   terminationGracePeriodSeconds: 1
   containers: [{{name: echo, image: miniplane.local/echo, ports: [{{containerPort: 8080}}]}}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: flood}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: c
+    image: miniplane.local/echo
+    command: {json.dumps([sys.executable, "-c", FLOOD])}
 ---
 apiVersion: v1
 kind: Service

@@ -124,6 +124,8 @@ def test_networks_of_a_slot_that_nobody_has_are_swept(tmp_path: Path) -> None:
 
 
 def test_a_cut_network_is_an_error_for_who_follows_and_heals(way: Way) -> None:
+    if way.egress == "ssh-embedded":
+        pytest.skip("the API server's end is the same as with ssh, and a cut takes twenty seconds to notice")
     untrusted = topology.namespaces(slot_of(way))[1]
     kubectl = way.kubectl
     follow = subprocess.Popen(kubectl.argv("logs", "-f", "talker", "-c", "one"), stdin=subprocess.DEVNULL,
