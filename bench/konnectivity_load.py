@@ -242,12 +242,17 @@ def connects(way: Way, seconds: float, at_once: int) -> dict[str, float]:
                 failed += 1
         return done, failed
 
-    start = time.monotonic()
+    before, start = way.cpu(), time.monotonic()
     with ThreadPoolExecutor(at_once) as pool:
         results = list(pool.map(work, range(at_once)))
-    spent = time.monotonic() - start
+    spent, cpu = time.monotonic() - start, way.cpu() - before
+    done, failed = (sum(counts) for counts in zip(*results, strict=True))
     label = f"connects/s x{at_once}"
-    return {label: sum(done for done, _ in results) / spent, f"{label} failed": sum(failed for _, failed in results)}
+    return {
+        label: done / spent,
+        f"{label} failed": failed,
+        f"CPU s/1000 connects x{at_once}": cpu / max(done, 1) * 1000,
+    }
 
 
 def _ping(connection: socket.socket, seconds: float) -> list[float]:

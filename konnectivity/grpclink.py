@@ -31,6 +31,8 @@ from wire.protocol.konnectivity import Buffer
 FLUSH_AT = 128 << 10  # write before the turn ends when this much has gathered
 WRITE_HIGH = 256 << 10
 BUSY = 0.0002  # seconds between two flushes below which writes are gathered
+READ_SIZE = 256 << 10
+POSTPONED = 0.001  # seconds that a message nobody waits for may wait for company
 
 _log = logging.getLogger("konnectivity.grpc")
 
@@ -47,8 +49,11 @@ class Call(Protocol):
 OpenCall = Callable[["GRPCLink", CallOpened], Call | None]
 
 
-class GRPCLink(asyncio.Protocol):
-    """A connection and the owners of its calls. `closed` is done when it is over; every call has been told then."""
+class GRPCLink(asyncio.BufferedProtocol):
+    """A connection and the owners of its calls. `closed` is done when it is over; every call has been told then.
+
+    Buffered, because a TLS transport else makes an object of READ_SIZE for every record, three system calls each.
+    """
 
     transport: asyncio.Transport
 
@@ -63,10 +68,13 @@ class GRPCLink(asyncio.Protocol):
         self.is_going_away = False
         self._open_call = open_call
         self._loop = asyncio.get_running_loop()
+        self._buffer = memoryview(bytearray(READ_SIZE))
         self._is_paused = False
         self._is_dispatching = False
         self._is_flush_due = False
         self._flushed_at = 0.0
+        self._postponed = 0  # pieces of the output that may wait
+        self._is_postponed_due = False
         self._last_heard = self._loop.time()
         self._reason = "closed by the peer"
 
@@ -91,10 +99,14 @@ class GRPCLink(asyncio.Protocol):
         self._links.add(self)
         self.flush()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         self._last_heard = self._loop.time()
         try:
-            events = self.connection.receive(data)
+            # A copy: what arrives is kept (by sockets that take it later) and the buffer is used again.
+            events = self.connection.receive(bytes(self._buffer[:nbytes]))
             self._is_dispatching = True
             for event in events:
                 self._dispatch(event)
@@ -103,7 +115,8 @@ class GRPCLink(asyncio.Protocol):
             self.close(str(error))
         finally:
             self._is_dispatching = False
-            self.flush()
+            if self.connection.output_pieces > self._postponed:
+                self.flush()
 
     def eof_received(self) -> bool:
         return False
@@ -174,6 +187,19 @@ class GRPCLink(asyncio.Protocol):
             self.flush_soon()
         return written
 
+    def postpone(self, call_id: int, *parts: Buffer) -> None:
+        """Send a message that may wait for the next one, or POSTPONED: two in one TLS record wake the peer once."""
+        before = self.connection.output_pieces
+        self.connection.send_message(call_id, *parts)
+        self._postponed += self.connection.output_pieces - before
+        if not self._is_postponed_due:
+            self._is_postponed_due = True
+            self._loop.call_later(POSTPONED, self._flush_postponed)
+
+    def _flush_postponed(self) -> None:
+        self._is_postponed_due = False
+        self.flush()
+
     def end_call(self, call_id: int, status: int = 0, text: str = "") -> None:
         """Our last word on a call, behind what is queued. Its owner hears nothing more."""
         self.calls.pop(call_id, None)
@@ -198,8 +224,9 @@ class GRPCLink(asyncio.Protocol):
 
     def flush(self) -> None:
         self._is_flush_due = False
-        if self.connection.has_output and not self.transport.is_closing():
+        if self.connection.output_pieces and not self.transport.is_closing():
             self._flushed_at = time.monotonic()
+            self._postponed = 0
             self.transport.writelines(self.connection.take_output())
 
     def close(self, reason: str = "closed here") -> None:

@@ -29,7 +29,7 @@ from konnectivity.protocol.tunnel import (
     Tunnel,
 )
 from wire.errors import PeerProtocolError
-from wire.protocol.konnectivity import Buffer, data_head, decode, encode
+from wire.protocol.konnectivity import Buffer, CloseRequest, CloseResponse, data_head, decode, encode
 
 SMALL = 4 << 10
 PLAIN_BOUND = 8 << 20
@@ -38,6 +38,7 @@ STALL = 2.0
 # else waits behind that; one of ours is bounded per connection and may have what a long way needs.
 LINK_WINDOW = 512 << 10
 EXTENDED_LINK_WINDOW = 8 << 20
+CLOSES = frozenset((CloseRequest, CloseResponse))
 EOF_GRACE = 5.0  # a plain peer cannot half-close: the other direction gets this long before the close
 
 EXTENSIONS_KEY = "miniplane-extensions"  # metadata in both directions; real peers ignore it
@@ -315,9 +316,16 @@ class TunnelLink:
 
     def send_packets(self) -> None:
         """Send what the tunnel has to say. Never waits: these packets are small and answer the peer's."""
+        if not self.tunnel.has_packets:
+            return
         for packet in self.tunnel.take_packets():
-            self.count_packet("to", type(packet).__name__)
-            self.grpc.send(self.call_id, encode(packet))
+            kind = type(packet)
+            self.count_packet("to", kind.__name__)
+            if kind in CLOSES and self.tunnel.extended:
+                # Both ends of the connection are settled already; real peers may have somebody waiting for it.
+                self.grpc.postpone(self.call_id, encode(packet))
+            else:
+                self.grpc.send(self.call_id, encode(packet))
 
     def say_eof(self, leg: LinkLeg) -> bool:
         """Tell the peer that no more bytes come; False if it cannot be told without closing (a real agent)."""

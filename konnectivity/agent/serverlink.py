@@ -82,7 +82,8 @@ class ServerLink:
         self._early: list[DialAsked] = []
         self._group: asyncio.TaskGroup | None = None
         self._is_extended = False
-        self.accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self.accepted: asyncio.Future[None] = self._loop.create_future()
 
     def __repr__(self) -> str:
         return f"<ServerLink {self.server_id} connections={self.connections} dials={len(self._dials)}>"
@@ -164,20 +165,17 @@ class ServerLink:
             case DialAsked():
                 self._start_dial(event)
             case DialCancelled(dial_id):
-                if task := self._dials.get(dial_id):
+                if task := self._dials.pop(dial_id, None):
                     task.cancel()
 
     def _start_dial(self, asked: DialAsked) -> None:
         if self._group is None:
             self._early.append(asked)  # `run` begins in the next turn
             return
-        task = self._group.create_task(self._dial(asked), name=f"dial {asked.address[:80]}")
-        self._dials[asked.dial_id] = task
-        task.add_done_callback(lambda _: self._dials.pop(asked.dial_id, None))
+        self._dials[asked.dial_id] = self._group.create_task(self._dial(asked), name="dial")
 
     async def _dial(self, asked: DialAsked) -> None:
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+        started = self._loop.time()
         try:
             await dial_target(asked.address, lambda target: self._on_target(asked, target), not self._is_extended)
         except DialError as error:
@@ -188,7 +186,9 @@ class ServerLink:
             if self.link is not None:
                 self.link.send_packets()
         else:
-            self._metrics.dial_seconds.observe(loop.time() - started)
+            self._metrics.dial_seconds.observe(self._loop.time() - started)
+        finally:
+            self._dials.pop(asked.dial_id, None)
 
     def _on_target(self, asked: DialAsked, target: Target) -> None:
         connect_id = self._tunnel.answer_dial(asked.dial_id)

@@ -19,6 +19,7 @@ MAX_FRAME = 256 << 10
 WINDOW_LIMIT = (1 << 31) - 1
 
 _HEAD = struct.Struct(">HBBBI")
+_MESSAGE_HEAD = struct.Struct(">HBBBIBI")
 _GOAWAY = struct.Struct(">II")
 
 
@@ -37,6 +38,12 @@ class Frame(NamedTuple):  # no dataclass: made for every few KiB, and three time
 
 def head(length: int, kind: int, flags: int, stream: int) -> bytes:
     return _HEAD.pack(length >> 8, length & 0xFF, kind, flags, stream)
+
+
+def message_head(length: int, stream: int) -> bytes:
+    """The heads of a DATA frame and of the one gRPC message of `length` bytes that fills it."""
+    size = length + 5
+    return _MESSAGE_HEAD.pack(size >> 8, size & 0xFF, DATA, 0, stream, 0, length)
 
 
 def window_update(stream: int, increment: int) -> bytes:

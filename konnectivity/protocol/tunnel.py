@@ -158,6 +158,10 @@ class Tunnel:
         handler = self._handlers.get(type(packet))
         return handler(packet) if handler is not None else None
 
+    @property
+    def has_packets(self) -> bool:
+        return bool(self._packets)
+
     def take_packets(self) -> list[Packet]:
         packets, self._packets = self._packets, []
         return packets

@@ -36,7 +36,7 @@ class Pair:
         self.server_events: list[Event] = []
 
     def exchange(self) -> None:
-        while self.client.has_output or self.server.has_output:
+        while self.client.output_pieces or self.server.output_pieces:
             for chunk in self._chunks(self.client):
                 self.server_events += self.server.receive(chunk)
             for chunk in self._chunks(self.server):
