@@ -28,6 +28,7 @@ from minikubelet.serviceproxy.reachable import REFUSED
 from minikubelet.serviceproxy.serviceports import SLICE_SELECTOR, ServicePort, service_ports
 from minikubelet.serviceproxy.settings import Mode, ProxySettings
 from minikubelet.serviceproxy.userspace import Figures, UserspaceProxy
+from minikubelet.version import KUBELET_VERSION
 from wire.apiclient import APIError, Client, Forbidden, resource_path
 from wire.connections import Ledger
 from wire.errors import WireError
@@ -38,7 +39,7 @@ from wire.net import join_host_port
 
 JSON = dict[str, Any]
 
-USER_AGENT = "kube-proxy/v1.36.0 (miniplane)"
+USER_AGENT = f"kube-proxy/{KUBELET_VERSION}"
 AT_MOST_EVERY = 0.05
 """Between two rounds: pods of a deployment come ready one by one, and one round serves many."""
 REST = 9.0

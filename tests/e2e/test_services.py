@@ -237,7 +237,7 @@ def test_when_the_kubelet_that_listens_is_killed_another_takes_over(cluster: Tes
         wanted = f"{int.from_bytes(socket.inet_aton(host), 'little'):08X}:{port:04X}"
         with open("/proc/net/tcp") as file:
             inodes = {line.split()[9] for line in file if line.split()[1] == wanted and line.split()[3] == "0A"}
-        for row in cluster.status()["processes"]:
+        for row in filter(lambda row: row.get("pid"), cluster.status()["processes"]):
             for fd in os.listdir(f"/proc/{row['pid']}/fd"):
                 with contextlib.suppress(OSError):
                     if os.readlink(f"/proc/{row['pid']}/fd/{fd}")[8:-1] in inodes:
