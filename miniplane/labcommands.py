@@ -52,9 +52,8 @@ def _add_map(commands: Any, command: Command, find: Find) -> None:
     def run(options: argparse.Namespace) -> int:
         from miniplane.map import serve_map
 
-        return serve_map(find(options), options.port, simulated=options.simulate, browser=not options.no_browser)
+        return serve_map(find(options), options.port, opens_browser=not options.no_browser)
 
     found = command(commands, "map", "a live picture of the connections, in your browser", run)
     found.add_argument("--port", type=int, default=0, metavar="PORT", help="on 127.0.0.1; any free one by default")
     found.add_argument("--no-browser", action="store_true", help="only print the address")
-    found.add_argument("--simulate", type=int, default=0, metavar="N", help=argparse.SUPPRESS)
