@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from miniplane import join, tokens
 from miniplane.konnectivity import AGENT_PORT
 from miniplane.launch import environment
 from miniplane.testing import MakeCluster, TestCluster, clusters
@@ -188,6 +189,25 @@ def test_whoever_does_not_verify_tells_him_everything(
     with process(make(cluster, interceptor.port, tmp_path, False), tmp_path / "victim.log"):
         until(lambda: secret in interceptor.heard(), "the interceptor heard nothing")
     assert "HTTP/1.1 " in interceptor.heard("server")
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_a_joining_node_does_not_show_its_token_to_whoever_passes_cluster_info_on(
+        pinned: bool, cluster: TestCluster, interceptor: Interceptor, tmp_path: Path) -> None:
+    """cluster-info is public: he may have it, signature and all. With it comes the CA that he cannot be."""
+    token = (cluster.state.path / "bootstrap-token").read_text().strip()
+    pin = tokens.join_command(cluster.state, token).split()[-1]
+    asked = join.Join("127.0.0.1", interceptor.port, token, (pin,) if pinned else (), "x", "127.0.0.1", tmp_path)
+    for _ in range(ATTEMPTS):
+        with pytest.raises(join.JoinError, match="certificate verify failed"):
+            join.discover(asked)
+    until(lambda: interceptor.count("connection") >= 2 * ATTEMPTS, "it looked only once")
+    assert "cluster-info" in interceptor.heard()
+    assert token not in interceptor.heard() and token.partition(".")[2] not in interceptor.heard()
+    url = urlsplit(cluster.url)
+    assert url.hostname and url.port
+    honest = replace(asked, host=url.hostname, port=url.port)
+    assert join.discover(honest).server == cluster.url
 
 
 def agent(cluster: TestCluster, port: int, ca: Path) -> list[str]:
