@@ -91,7 +91,8 @@ def test_the_api_servers_key_opens_channels_into_its_node_and_nothing_else(way: 
     record, pki = way.cluster.state.require_record(), way.cluster.state.path / "pki" / "ssh"
     node = record.ranges.node_ip(1)
     base = ["ssh", "-F", "/dev/null", "-p", str(record.place.ssh_port), "-i", str(pki / "id_ed25519"),
-            "-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={pki / 'known_hosts'}", "-o", "HostKeyAlias=node-1", "-o", "LogLevel=ERROR"]
+            "-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={pki / 'known_hosts'}",
+            "-o", "HostKeyAlias=node-1"]
 
     def says(*words: str) -> tuple[int, str]:
         done = subprocess.run([*base, *words, node], input="", capture_output=True, text=True, timeout=20)
