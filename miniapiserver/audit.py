@@ -4,6 +4,7 @@ My job: the policy (first matching rule), the event's form, and lines on disk wi
 one writer thread. A full queue drops the line and counts it. The filters start and finish events.
 """
 
+import contextlib
 import enum
 import logging
 import queue
@@ -13,7 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 import orjson
 import yaml
@@ -126,9 +127,11 @@ class AuditLog:
     def __init__(self, path: str, policy: Policy) -> None:
         self._policy = policy
         self.dropped = 0
+        self._is_ours = path != "-"
         self._lines: queue.Queue[bytes | None] = queue.Queue(QUEUED_LINES)
         try:
-            self._file: TextIO = sys.stdout if path == "-" else open(path, "a", encoding="utf-8")  # noqa: SIM115
+            # Unbuffered: what a full disk refused must not come again with the next line.
+            self._file: IO[bytes] = sys.stdout.buffer if path == "-" else open(path, "ab", buffering=0)  # noqa: SIM115
         except OSError as error:
             raise ConfigError(f"--audit-log-path {path}: {error.strerror}") from error
         self._writer = threading.Thread(target=self._write, name="audit log", daemon=True)
@@ -161,10 +164,20 @@ class AuditLog:
                     self._lines.put(None)
                     break
                 batch.append(following)
-            self._file.write("".join(item.decode() + "\n" for item in batch))
+            self._put(batch)
+        if self._is_ours:
+            with contextlib.suppress(OSError):  # what could not be written is counted already
+                self._file.close()
+
+    def _put(self, batch: list[bytes]) -> None:
+        """A full disk costs these lines, not the log: there may be room again for the next ones."""
+        try:
+            self._file.write(b"".join(item + b"\n" for item in batch))
             self._file.flush()
-        if self._file is not sys.stdout:
-            self._file.close()
+        except OSError as error:
+            if not self.dropped:
+                log.error('audit.dropped lines=%d reason="%s"', len(batch), error)
+            self.dropped += len(batch)
 
 
 def event(request: Request, entry: AuditEvent, stage: Stage, code: int) -> JSON:

@@ -117,8 +117,14 @@ class Filters:
             request.http.when_started = lambda code: audit.record(request, Stage.STARTED, code)
         try:
             return await self._endpoint(request)
+        except errors.APIError as error:
+            if audit is not None and not started(request.http):
+                audit.record(request, Stage.STARTED, error.code)
+            raise
         finally:
             gauge.add(labels, -1)
+            if isinstance(request.http, Incoming):
+                request.http.when_started = None
 
     def _timeout(self, request: Request) -> float:
         asked = request.query.get("timeout")
