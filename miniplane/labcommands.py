@@ -44,6 +44,7 @@ def _add_demo(commands: Any, command: Command) -> None:
     demo.add_argument("scene", nargs="?", metavar="SCENE", help="which (default: kubelet-ca; see --list)")
     demo.add_argument("--scene", dest="scene_option", metavar="SCENE", help="the same as an option")
     demo.add_argument("--list", action="store_true", help="the scenes, and what each shows")
+    demo.add_argument("--map", action="store_true", help="open the live map of each cluster; Enter goes on")
     demo.add_argument("--json", action="store_true", help="the counted facts, for machines")
     demo.add_argument("--record", type=Path, metavar="FILE", help="also keep it as an asciinema recording (v2)")
 

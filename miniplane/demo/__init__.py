@@ -7,11 +7,17 @@ import argparse
 import contextlib
 import json
 import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
 
+from miniplane.demo.lab import WATCHED_BY
 from miniplane.demo.recording import Recording
 from miniplane.demo.scene import Act, Scene, Step
 from miniplane.errors import OptionsError
+from miniplane.launch import environment
+from miniplane.program import python
+from miniplane.state import StateDir
 from miniplane.terminal import Paint, table
 
 
@@ -26,7 +32,24 @@ def demo(options: argparse.Namespace) -> int:
     scene = SCENES.get(name)
     if scene is None:
         raise OptionsError(f"no scene {name!r}; there are {', '.join(SCENES)}")
+    if options.map:
+        WATCHED_BY.set(_map)
     return _as_json(scene) if options.json else _on_screen(scene, options)
+
+
+@contextlib.contextmanager
+def _map(state: StateDir) -> Iterator[None]:
+    """The map of a lab's cluster; the cluster stays until Enter is pressed."""
+    argv = (*python("miniplane"), "map", f"--state-dir={state.path}")
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment()) as process:
+        try:
+            assert process.stdout is not None
+            print(f"   map: {process.stdout.readline().decode().strip()}", file=sys.stderr)
+            yield
+            if sys.stdin.isatty():
+                input("   Enter goes on … ")
+        finally:
+            process.terminate()
 
 
 class _Silence:

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Final
@@ -31,6 +32,10 @@ OWNED: Final = "owned-by-the-network"
 TYPED: Final = f"echo 'mallory was here' > /tmp/{OWNED}\n"
 
 
+#: What is to go on beside every cluster of the lab: the map, if somebody wants to look.
+WATCHED_BY: Final[ContextVar[Callable[[StateDir], contextlib.AbstractContextManager[None]] | None]] = ContextVar(
+    "watched_by", default=None
+)
 Extra = Callable[[Ranges], dict[str, tuple[str, ...]]]
 
 
@@ -121,6 +126,8 @@ def tapped_cluster(options: Options, listen: Callable[[Ranges], Sequence[str]], 
         attacker = stack.enter_context(Attacker((*listen(ranges), "--cluster-ca", ca, "--type", TYPED)))
         stack.callback(launch.down, state)
         launch.up(state, {}, report=lambda line: None)
+        if (watch := WATCHED_BY.get()) is not None:
+            stack.enter_context(watch(state))
         yield Lab(state, ranges, kubectl, attacker, folder / "cache")
 
 

@@ -85,7 +85,7 @@ async def chromium(url: str) -> AsyncIterator[Tab]:
 
 async def _port(file: Path) -> int:
     async with asyncio.timeout(30):
-        while not (said := await asyncio.to_thread(_said, file)):
+        while not (said := await asyncio.to_thread(_said, file)):  # noqa: ASYNC110  (another process)
             await asyncio.sleep(0.05)
     return int(said.split()[0])
 

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -17,6 +18,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from miniplane.demo.kubeletscenes import OPEN_KUBELET
+from miniplane.demo.lab import lab as attacked_cluster
 from miniplane.map.server import MapServer
 from miniplane.state import StateDir
 from tests.e2e.chromium import PROGRAM, Tab, chromium
@@ -188,3 +191,24 @@ async def test_a_thousand_connections_are_painted_within_a_second_and_stay_reada
         assert "show 39 more" in await tab.evaluate("document.getElementById('lists').innerText")
         await tab.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
         await tab.screenshot(PICTURES / "map-thousand-dark.png")
+
+
+@needs_browser
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="the lab drives a real kubectl")
+@pytest.mark.parametrize(("verified", "kind"), [(False, "stranger"), (True, "refused")])
+async def test_the_attacker_is_red_while_the_lab_runs(verified: bool, kind: str) -> None:
+    running = attacked_cluster(verified, kubelet=OPEN_KUBELET)
+    cluster = await asyncio.to_thread(running.__enter__)
+    try:
+        await asyncio.to_thread(cluster.start_pod, "shop", "--image=miniplane.local/ticker")
+        async with MapServer(cluster.state) as server, chromium(server.url) as tab:
+            await tab.until("document.querySelectorAll('.link.verified').length > 0")
+            cluster.attacker.attack()
+            await asyncio.to_thread(cluster.run, "logs", "shop")
+            await tab.until(f"document.querySelectorAll('.link.{kind}').length > 0")
+            await tab.evaluate(f"document.querySelector('.link.{kind} > button').click()")
+            shown = await tab.evaluate(f"document.querySelector('.link.{kind}').innerText")
+            assert "Mallory's certificate authority" in shown
+            await tab.screenshot(PICTURES / f"map-{kind}.png")
+    finally:
+        await asyncio.to_thread(running.__exit__, None, None, None)
