@@ -1,7 +1,7 @@
-"""What miniplane's own controller manager may do.
+"""What miniplane's own processes may do beyond upstream's defaults.
 
-My job: one role and its binding. Upstream gives each controller a service account of its own; ours work under one identity, the user
-`system:kube-controller-manager`, which upstream's role of that name does not let do their work. `bootstrap` writes me.
+My job: a role for the controller manager, because upstream gives each controller a service account of its own while ours work
+under one identity, the user `system:kube-controller-manager`; and a binding for the service proxy. `bootstrap` writes me.
 """
 
 from typing import Any
@@ -10,6 +10,7 @@ from miniapiserver.authorization.policy_rules import CORE, READ, at, on
 
 JSON = dict[str, Any]
 
+GROUP = "rbac.authorization.k8s.io"
 NAME = "miniplane:controller-manager"
 USER = "system:kube-controller-manager"
 
@@ -30,10 +31,21 @@ RULES = (
 )
 
 
+#: The service proxy runs inside the kubelet; a node that joined by token has no identity but its own for it.
+PROXY_NAME = "miniplane:node-proxier"
+
+
 def objects() -> dict[str, list[JSON]]:
     """Storage name → objects, as `bootstrap_policy.objects`."""
-    group = "rbac.authorization.k8s.io"
-    return {f"clusterroles.{group}": [{"metadata": {"name": NAME}, "rules": list(RULES)}],
-            f"clusterrolebindings.{group}": [{
-                "metadata": {"name": NAME}, "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": NAME},
-                "subjects": [{"kind": "User", "apiGroup": group, "name": USER}]}]}
+    return {
+        f"clusterroles.{GROUP}": [{"metadata": {"name": NAME}, "rules": list(RULES)}],
+        f"clusterrolebindings.{GROUP}": [
+            _binding(NAME, NAME, {"kind": "User", "apiGroup": GROUP, "name": USER}),
+            _binding(PROXY_NAME, "system:node-proxier", {"kind": "Group", "apiGroup": GROUP, "name": "system:nodes"}),
+        ],
+    }
+
+
+def _binding(name: str, role: str, subject: JSON) -> JSON:
+    reference = {"apiGroup": GROUP, "kind": "ClusterRole", "name": role}
+    return {"metadata": {"name": name}, "roleRef": reference, "subjects": [subject]}
