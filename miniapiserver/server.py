@@ -132,6 +132,7 @@ async def _assemble(config: Config, clock: Clock, table: TypeTable, registry: Re
     server = APIServer(config, table, registry, AdmissionChain(checks), authorizer, bearer,
                        issuer, Health(), Metrics(), audit, clock)
     streams = await stack.enter_async_context(NodeStreams.build(server))
+    caller.ledger = streams.ledger
     bootstrap = Bootstrap(server, services)
     server.health.add(Check("etcd", lambda: reachable(registry.storage)))
     server.health.add(Check("informer-sync", lambda: "" if registry.follows_storage else "the watch of the storage is down"),

@@ -22,6 +22,7 @@ from miniapiserver.egress.selector import EgressSelector
 from miniapiserver.errors import APIError
 from miniapiserver.location import service_port_name
 from miniapiserver.registry.objects import Objects
+from wire.connections import Ledger
 from wire.errors import WireError
 from wire.httpclient import HTTPClient
 from wire.net import join_host_port
@@ -57,9 +58,10 @@ class Endpoint:
 
 
 class WebhookClient:
-    """Lives as long as the server; `aclose` ends its connections."""
+    """Lives as long as the server; `aclose` ends its connections. `ledger` is where they are entered."""
 
     def __init__(self, objects: Objects, egress: EgressSelector) -> None:
+        self.ledger = Ledger()
         self._objects, self._egress = objects, egress
         self._clients: dict[Endpoint, HTTPClient] = {}
 
@@ -102,10 +104,18 @@ class WebhookClient:
         return client
 
     async def _connect(self, endpoint: Endpoint, context: ssl.SSLContext) -> Stream:
-        dialer = self._egress.dialer(endpoint.egress)
-        sock = await dialer.dial(endpoint.host, endpoint.port)
-        return await open_stream(sock, ssl=context, server_hostname=endpoint.server_name, via=dialer.name,
-                                 address=join_host_port(endpoint.host, endpoint.port))
+        dialer, address = self._egress.dialer(endpoint.egress), join_host_port(endpoint.host, endpoint.port)
+        entry = self.ledger.record(source="kube-apiserver", target=address, path=dialer.name,
+                                   purpose=f"admission webhook {endpoint.server_name}", credentials="none")
+        try:
+            sock = await dialer.dial(endpoint.host, endpoint.port)
+            stream = await open_stream(sock, ssl=context, server_hostname=endpoint.server_name, via=dialer.name,
+                                       address=address)
+        except BaseException as error:
+            entry.close(str(error) or type(error).__name__)
+            raise
+        entry.connected(stream, "clientConfig.caBundle" if endpoint.ca else "system roots")
+        return stream
 
     def _endpoint(self, webhook: Webhook) -> Endpoint:
         config = webhook.body.get("clientConfig") or {}

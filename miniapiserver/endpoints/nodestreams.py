@@ -74,6 +74,10 @@ class NodeStreams:
         self._server, self._path = server, path
         self._lookups = _Lookups(server.registry)
 
+    @property
+    def ledger(self) -> Ledger:
+        return self._path.ledger
+
     @classmethod
     @contextlib.asynccontextmanager
     async def build(cls, server: APIServer) -> AsyncIterator["NodeStreams"]:

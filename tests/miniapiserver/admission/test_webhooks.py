@@ -166,6 +166,18 @@ async def test_a_server_with_another_name_is_not_believed(server: Server) -> Non
     assert server.seen == []
 
 
+async def test_every_connection_to_a_webhook_is_in_the_ledger(server: Server) -> None:
+    stored, attributes = world(VALIDATING, server.webhook("/yes")), creation("pods", pod())
+    client = WebhookClient(stored, EgressSelector())
+    try:
+        await ValidatingAdmissionWebhook(Webhooks(stored, Matcher(stored, TABLE), client)).validate(attributes)
+        [entry] = client.ledger.snapshot()
+    finally:
+        await client.aclose()
+    assert (entry["purpose"], entry["path"], entry["verifiedBy"]) == (
+        "admission webhook localhost", "direct", "clientConfig.caBundle")
+
+
 async def test_a_redirect_is_not_followed(server: Server) -> None:
     with pytest.raises(InternalError, match="answered 307"):
         await validate(world(VALIDATING, server.webhook("/elsewhere")), creation("pods", pod()))
