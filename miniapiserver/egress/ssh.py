@@ -22,6 +22,8 @@ from wire.errors import ConnectionLost, DialError, DialTimeout, NoTunnel
 from wire.net import dial_tcp, join_host_port
 
 LOGIN_TIMEOUT: Final = 10.0
+# Short, so that a network that heals meets a fresh SYN and not the long pauses between retransmissions.
+CONNECT_TIMEOUT: Final = 2.0
 KEEPALIVE_SECONDS: Final = 5.0
 KEEPALIVES: Final = 3
 # What a channel may hold that its reader has not taken; OpenSSH's own windows are 2 MiB.
@@ -76,7 +78,7 @@ class Credentials:
             raise NoTunnel(where, via, str(error)) from error
         if not keys:
             raise NoTunnel(where, via, f"unknown host key: {self.known_hosts} has no line for {node} or {address}")
-        sock = await dial_tcp(address, self.port, timeout=LOGIN_TIMEOUT, via=via)
+        sock = await dial_tcp(address, self.port, timeout=CONNECT_TIMEOUT, via=via)
         try:
             return await self._log_in(sock, keys, where, via)
         except BaseException:

@@ -164,12 +164,17 @@ class Tunnels:
     @classmethod
     @contextlib.asynccontextmanager
     async def open(cls, connect: Connect, address_of: Callable[[Mapping[str, Any]], str]) -> AsyncIterator["Tunnels"]:
+        failure: Exception | None = None
         async with asyncio.TaskGroup() as group:
             tunnels = cls(connect, address_of, group)
             try:
                 yield tunnels
+            except Exception as error:  # not the tunnels' own: it goes on as it came, outside of a group
+                failure = error
             finally:
                 await tunnels.aclose()
+        if failure is not None:
+            raise failure
 
     # -- Node objects
 

@@ -2,15 +2,21 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from certs.sshkeys import new_ssh_key
+from miniapiserver.config import Config, ConfigError
+from miniapiserver.egress.nodetunnels import ssh_tunnels
 from miniapiserver.egress.ssh import Credentials, InvalidCredentials, SSHConnection
 from miniapiserver.egress.tunnels import NodeTunnelDown, Phase, Tunnels
+from miniapiserver.endpoints.health import Health
+from miniapiserver.metrics import Metrics
 from tests.miniapiserver.egress.sshds import NODE, USER, MakeSshd, Sshd, echo, free_port, target
 from wire.errors import DialError, NoTunnel
 
@@ -260,7 +266,7 @@ async def test_pods_are_reached_through_their_nodes_tunnel_and_strangers_through
 
 async def test_many_kills_leave_nothing_behind(make_sshd: MakeSshd) -> None:
     sshd = make_sshd("embedded")
-    before = len(asyncio.all_tasks())
+    before, files = len(asyncio.all_tasks()), len(os.listdir("/proc/self/fd"))
     async with target(echo) as port, Tunnels.open(credentials(sshd).connect, address_of) as tunnels:
         tunnels.put(node())
         for _ in range(50):
@@ -277,3 +283,39 @@ async def test_many_kills_leave_nothing_behind(make_sshd: MakeSshd) -> None:
             tunnels.tunnels[NODE]._hurry.set()
             await until(lambda: tunnels.tunnels[NODE].phase is Phase.UP)
     await until(lambda: len(asyncio.all_tasks()) <= before)
+    await until(lambda: len(os.listdir("/proc/self/fd")) <= files)
+
+
+async def test_an_error_of_the_servers_own_passes_the_tunnels_as_it_is(make_sshd: MakeSshd) -> None:
+    sshd = make_sshd("embedded")
+    with pytest.raises(OSError, match="port taken"):
+        async with Tunnels.open(credentials(sshd).connect, address_of) as tunnels:
+            tunnels.put(node())
+            raise OSError("port taken")
+
+
+async def test_a_node_that_moves_is_reached_where_it_is_now(make_sshd: MakeSshd) -> None:
+    sshd = make_sshd("embedded")
+    async with target(echo) as port, Tunnels.open(credentials(sshd).connect, address_of) as tunnels:
+        tunnels.put(node("127.88.0.1"))  # nobody is there
+        await until(lambda: "connection refused" in tunnels.tunnels[NODE].reason)
+        tunnels.put(node(sshd.address))
+        await until(lambda: tunnels.tunnels[NODE].phase is Phase.UP)
+        (await tunnels.dial(sshd.address, port)).close()
+
+
+def config(sshd: Sshd, tmp_path: Path, **ssh: object) -> Config:
+    return Config(tls_cert_file=sshd.keyfile, tls_private_key_file=sshd.keyfile, storage_path=tmp_path / "db",
+                  ssh_user=USER, **ssh)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [{}, {"ssh_keyfile"}, {"ssh_known_hosts"}])
+async def test_without_a_key_and_pinned_hosts_the_server_does_not_start(
+    make_sshd: MakeSshd, tmp_path: Path, given: set[str]
+) -> None:
+    sshd = make_sshd("embedded")
+    files = {"ssh_keyfile": sshd.keyfile, "ssh_known_hosts": sshd.known_hosts}
+    chosen = config(sshd, tmp_path, **{name: files[name] for name in given})
+    with pytest.raises(ConfigError, match="no host key is learned on first use"):
+        async with ssh_tunnels(chosen, None, Health(), Metrics()):  # type: ignore[arg-type]
+            pass
