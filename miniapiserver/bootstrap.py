@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+from miniapiserver import apiservices, flowschemas
 from miniapiserver.apiserver import APIServer
 from miniapiserver.authentication import published
 from miniapiserver.authentication.interface import AUTHENTICATED, MASTERS, UserInfo
@@ -53,6 +54,8 @@ class Bootstrap:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._rbac(), name="bootstrap rbac")
             group.create_task(self._priority_classes(), name="bootstrap priority classes")
+            group.create_task(self._flow_schemas(), name="bootstrap flow schemas")
+            group.create_task(self._api_services(), name="bootstrap API services")
             group.create_task(self._kubernetes_service(), name="bootstrap kubernetes service")
             group.create_task(self._bootstrap_token(), name="bootstrap token")
             group.create_task(self._put("configmaps", published.config_map(self._server.config)),
@@ -108,6 +111,25 @@ class Bootstrap:
                 "metadata": {"name": name}, "value": value, "description": description,
                 "preemptionPolicy": "PreemptLowerPriority"})
 
+    async def _flow_schemas(self) -> None:
+        now = self._server.clock.rfc3339()
+        await self._ensure_raw(flowschemas.PRIORITY_LEVELS, flowschemas.priority_levels())
+        await self._ensure_raw(flowschemas.FLOW_SCHEMAS, flowschemas.flow_schemas(now))
+
+    async def _api_services(self) -> None:
+        server = self._server
+        served = dict.fromkeys((row.group, row.version) for row in server.table.rows())
+        await self._ensure_raw(apiservices.STORAGE, apiservices.local(served, server.clock.rfc3339()))
+
+    async def _ensure_raw(self, storage: str, objects: Iterable[JSON]) -> None:
+        """Objects whose status is the server's, too: written whole, and only where none is."""
+        await self._server.registry.ready_storage(storage)
+        store = self._server.registry.store_of(storage)
+        for obj in objects:
+            if store.find("", obj["metadata"]["name"]) is None:
+                with contextlib.suppress(AlreadyExists):
+                    await creation.create_raw(store, obj, self._server.clock)
+
     async def _kubernetes_service(self) -> None:
         """The Service every pod finds the API by, and who answers it (`pkg/controlplane/reconcilers`)."""
         config, address = self._server.config, self._server.config.external_address
@@ -124,7 +146,7 @@ class Bootstrap:
                          "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
             "subsets": [{"addresses": [{"ip": address}], "ports": [port]}]})
         await self._put("endpointslices.discovery.k8s.io", {
-            "metadata": {"name": "kubernetes", "namespace": "default",
+            "metadata": {"name": "kubernetes", "namespace": "default", "generation": 1,
                          "labels": {"kubernetes.io/service-name": "kubernetes"}},
             "addressType": "IPv4", "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
             "ports": [port]})

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from miniapiserver.apiserver import APIServer
 from miniapiserver.endpoints import reading, watch, writing
+from miniapiserver.endpoints.componentstatuses import componentstatuses
 from miniapiserver.endpoints.pages import Pages
 from miniapiserver.endpoints.responses import not_found_page
 from miniapiserver.endpoints.subresources import Subresources
@@ -27,6 +28,12 @@ COLLECTION: dict[str, Endpoint] = {"create": writing.create, "list": reading.lis
                                    "deletecollection": writing.delete_collection}
 OBJECT: dict[str, Endpoint] = {"get": reading.get, "update": writing.replace, "patch": writing.patch,
                                "delete": writing.delete}
+
+#: Kinds whose every answer says so (k8s.io/api `APILifecycleDeprecated`)
+DEPRECATED = {
+    ("", "componentstatuses"): "v1 ComponentStatus is deprecated in v1.19+",
+    ("", "endpoints"): "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+}
 
 
 class Dispatch:
@@ -46,10 +53,14 @@ class Dispatch:
             raise not_allowed()
         if info.verb == "watch" and request.http.method != "GET":  # below the legacy /watch/ prefix
             raise not_allowed()
+        if warning := DEPRECATED.get((row.group, row.plural)):
+            request.warnings.append(warning)
         if row.storage:
             await self._server.registry.ready(row)
         if info.subresource:
             return await self._subresources.serve(request, row)
+        if row.plural == "componentstatuses":
+            return await componentstatuses(self._server, request, row)
         if not row.storage:
             return await self._subresources.review(request, row)
         endpoint = _endpoint(info, row)

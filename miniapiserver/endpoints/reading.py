@@ -37,6 +37,7 @@ CONTINUE_TOO_OLD = (
 
 async def get(server: APIServer, request: Request, row: Resource) -> web.StreamResponse:
     representation = representation_of(request)
+    views.require_shape(row, representation, is_list=False)
     info, store = request.info, server.registry.store(row)
     if server.config.etcd_servers:  # others write too: be as new as the store
         await store.cache.fresh()
@@ -73,6 +74,7 @@ def matching(store: Store, info: RequestInfo, options: ListOptions) -> Sequence[
 
 async def list_(server: APIServer, request: Request, row: Resource) -> web.StreamResponse:
     representation = representation_of(request)
+    views.require_shape(row, representation, is_list=True)
     options = parse(request.query, watching=False)
     include = views.include_object(request.query) if representation.view is View.TABLE else ""
     store = server.registry.store(row)

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from miniapiserver.endpoints.negotiation import Representation, View
-from miniapiserver.errors import Invalid, not_supported
+from miniapiserver.errors import Invalid, NotAcceptable, not_supported
 from miniapiserver.resources.resource import Resource
 
 JSON = dict[str, Any]
 
+_PACKAGES = {"": "core", "events.k8s.io": "core"}
 INCLUDE = ("None", "Metadata", "Object")
 
 
@@ -22,6 +23,18 @@ def include_object(query: Mapping[str, str]) -> str:
         raise Invalid.fields("TableOptions", "meta.k8s.io", "",
                              [not_supported("includeObject", asked, ("Metadata", "None", "Object", ""))])
     return asked
+
+
+def require_shape(row: Resource, representation: Representation, *, is_list: bool) -> None:
+    """Metadata of one object and of a list are asked for by two names. Raises NotAcceptable for the wrong one."""
+    wrong = View.PARTIAL if is_list else View.PARTIAL_LIST
+    if representation.view is not wrong:
+        return
+    # Upstream names the Go type here: the package of the group's internal types.
+    package = _PACKAGES.get(row.group) or row.group.partition(".")[0]
+    kind, what = (f"{row.kind}List", "a list") if is_list else (row.kind, "not a list")
+    raise NotAcceptable(f"you requested {wrong.value}, but the requested object is {what} (*{package}.{kind})",
+                        details={})
 
 
 def transform(row: Resource, obj: JSON, representation: Representation, include: str, now: float) -> JSON:

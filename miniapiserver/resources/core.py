@@ -34,11 +34,6 @@ class BindingStrategy(ObjectStrategy):
         return binding_errors(obj)
 
 
-class ComponentStatusStrategy(ObjectStrategy):
-    def warnings(self, obj: JSON) -> list[str]:
-        return ["v1 ComponentStatus is deprecated in v1.19+"]
-
-
 def _component_cells(obj: JSON, now: float) -> list[Any]:
     healthy = next((item for item in objects(obj.get("conditions")) if item.get("type") == "Healthy"), None)
     if healthy is None:
@@ -55,7 +50,7 @@ _COMPONENTS = table(
 def rows(exempt: Networks = ()) -> tuple[Resource, ...]:
     return (
         CORE.row("Binding", "bindings", BindingStrategy(), verbs=("create",), stored=False),
-        CORE.row("ComponentStatus", "componentstatuses", ComponentStatusStrategy(namespaced=False), namespaced=False,
+        CORE.row("ComponentStatus", "componentstatuses", ObjectStrategy(namespaced=False), namespaced=False,
                  table=_COMPONENTS, verbs=("get", "list"), stored=False, short=("cs",)),
         config_map_row(CORE),
         endpoints_row(CORE, exempt),
