@@ -1,16 +1,10 @@
-"""What a node cannot do, one by one, each beside what it can; and who listens where."""
+"""What a node cannot do, one by one, each beside what it can."""
 
 import contextlib
 import http.client
-import ipaddress
-import json
-import os
-import secrets
-import socket
 import ssl
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,12 +14,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-import yaml
 
 from certs.authority import Authority
 from certs.requests import new_csr, new_key
-from miniplane.konnectivity import AGENT_PORT
-from miniplane.testing import MakeCluster, TestCluster, clusters
+from miniplane.testing import TestCluster, clusters
 from tests.e2e.node_identity import CSRS, SERVING_SIGNER, Caller, certificate, csr, eventually, new_node
 
 pytestmark = pytest.mark.e2e
@@ -297,143 +289,3 @@ def test_the_front_proxys_headers_count_from_nobody_else(cluster: TestCluster, n
     proxy = Caller(n1.url, n1.ca, (pki / "front-proxy-client.crt").read_bytes(),
                    (pki / "front-proxy-client.key").read_bytes(), smuggled)
     assert user(proxy) == "admin"
-
-
-# --- joining
-
-
-def test_a_node_joins_with_nothing_but_a_token_and_a_hash(cluster: TestCluster, admin: Caller, tmp_path: Path) -> None:
-    argv = subprocess.run([sys.executable, "-m", "miniplane", "join-command", f"--state-dir={cluster.state.path}"],
-                          check=True, capture_output=True, text=True).stdout.split()
-    first = admin.get("/api/v1/nodes/node-1")["status"]["addresses"][0]["address"]
-    address = str(ipaddress.ip_address(first) + 70)
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "miniplane", *argv[1:], "--name=joiner",
-                                    f"--node-ip={address}", f"--directory={tmp_path / 'node'}"], stdout=log, stderr=log)
-    try:
-        def is_ready() -> bool:
-            node = admin.get("/api/v1/nodes/joiner")
-            conditions = (node["status"].get("conditions") or ()) if node["code"] == 200 else ()
-            return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
-
-        eventually(is_ready, 30)
-        # The API server verifies the certificate that the kubelet got for its own address.
-        proxied = "/api/v1/nodes/joiner/proxy/healthz"
-        eventually(lambda: admin.get(proxied) == {"text": "ok", "code": 200})
-        assert user(Caller.of(tmp_path / "node" / "kubelet.conf")) == "system:node:joiner"
-    finally:
-        process.terminate()
-        assert process.wait(20) == 0
-        admin("DELETE", "/api/v1/nodes/joiner")
-
-
-@pytest.mark.parametrize(("change", "why"), [
-    ({"--token": "abcdef.0123456789abcdef"}, "has no signature of token abcdef"),
-    ({"--discovery-token-ca-cert-hash": "sha256:" + "0" * 64}, "somebody else may be answering")])
-def test_a_node_does_not_join_a_cluster_it_cannot_believe(
-        change: dict[str, str], why: str, cluster: TestCluster, tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch) -> None:
-    from miniplane import join, tokens
-
-    monkeypatch.setattr(join, "SIGNED_WITHIN", 0.5)
-    words = tokens.join_command(cluster.state, (cluster.state.path / "bootstrap-token").read_text().strip()).split()
-    flags = dict(zip(words[4::2], words[5::2], strict=True)) | change
-    host, port = join.endpoint(words[3])
-    asked = join.Join(host, port, flags["--token"], (flags["--discovery-token-ca-cert-hash"],), "x", "127.0.0.1",
-                      tmp_path)
-    with pytest.raises(join.JoinError, match=why):
-        join.discover(asked)
-
-
-def test_a_wrong_secret_behind_a_known_token_id_is_noticed(cluster: TestCluster, tmp_path: Path) -> None:
-    from miniplane import join, tokens
-
-    token = (cluster.state.path / "bootstrap-token").read_text().strip()
-    words = tokens.join_command(cluster.state, token).split()
-    host, port = join.endpoint(words[3])
-    right = join.Join(host, port, token, (words[-1],), "x", "127.0.0.1", tmp_path)
-    assert join.discover(right).server == cluster.url
-    with pytest.raises(join.JoinError, match="not signed by token"):
-        join.discover(join.Join(host, port, f"{token[:7]}{secrets.token_hex(8)}", (words[-1],), "x", "127.0.0.1",
-                                tmp_path))
-
-
-# --- who listens where
-
-
-def listeners(pids: set[int]) -> set[tuple[str, int]]:
-    """Address and port of every listening TCP socket of these processes."""
-    inodes = set()
-    for pid in pids:
-        for entry in Path(f"/proc/{pid}/fd").iterdir():
-            try:
-                target = os.readlink(entry)
-            except OSError:
-                continue
-            if target.startswith("socket:["):
-                inodes.add(target[8:-1])
-    found = set()
-    for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A" and fields[9] in inodes:
-                host, port = fields[1].split(":")
-                packed = b"".join(bytes.fromhex(host[at:at + 8])[::-1] for at in range(0, len(host), 8))
-                found.add((socket.inet_ntop(family, packed), int(port, 16)))
-    return found
-
-
-def descendants(pid: int) -> set[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return {pid}.union(*(descendants(int(child)) for child in children))
-
-
-def test_only_the_api_server_kubelets_and_agents_port_are_there_to_be_reached(make_cluster: MakeCluster) -> None:
-    cluster = make_cluster(nodes=2, egress="konnectivity")
-    found = {item["name"]: listeners({item["pid"]}) for item in cluster.status()["processes"]}
-    everybody = set().union(*found.values())
-    assert all(ipaddress.ip_address(host).is_loopback for host, _ in everybody)
-    own = "127.0.0.1"
-    assert found["miniapiserver"] == {(own, int(cluster.url.rsplit(":", 1)[1]))}
-    assert found["minicontroller"] == set()
-    for name in ("node-1", "node-2"):
-        ports = {port for _, port in found[name]}
-        assert 10250 in ports
-        # Health and metrics say nothing secret and answer to reads only; services are what the node is for.
-        assert not ports & {10255, 8080, 4194}
-    assert AGENT_PORT in {port for _, port in found["konnectivity-server"]}
-    meant = {(host, port) for name in ("miniapiserver", "node-1", "node-2", "konnectivity-server")
-             for host, port in found[name] if name == "miniapiserver" or port in (10250, AGENT_PORT)}
-    for host, port in meant:
-        assert speaks_tls(host, port), (host, port)
-    assert not speaks_tls(*next(address for address in found["node-1"] if address[1] == 10248))
-
-
-def speaks_tls(host: str, port: int) -> bool:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    try:
-        with socket.create_connection((host, port), 5) as raw, context.wrap_socket(raw) as wrapped:
-            return wrapped.version() in ("TLSv1.2", "TLSv1.3")
-    except ssl.SSLError as error:
-        # A listener that demands a certificate speaks TLS, too.
-        return "CERTIFICATE_REQUIRED" in str(error)
-
-
-def test_the_insecure_port_is_history_loopback_and_loud(make_cluster: MakeCluster, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    rules = tmp_path / "authentication.yaml"
-    rules.write_text(yaml.safe_dump({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration",
-                                     "anonymous": {"enabled": True, "conditions": [{"path": "/livez"}]}}))
-    flags = (f"--insecure-port={port}", f"--authentication-config={rules}")
-    cluster = make_cluster(extra_args={"miniapiserver": flags})
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/namespaces/kube-system/secrets") as answer:
-        assert json.load(answer)["kind"] == "SecretList"  # no credential at all
-    pid = next(item["pid"] for item in cluster.status()["processes"] if item["name"] == "miniapiserver")
-    assert ("127.0.0.1", port) in listeners({pid})
-    assert "system:masters, without TLS, without authentication" in cluster.log("miniapiserver")
-    # The twin: on the secure port a stranger sees what the configuration names, and nothing else.
-    stranger = Caller.anonymous(cluster)
-    assert stranger.get("/livez")["code"] == 200
-    assert [stranger.get(path)["code"] for path in ("/readyz", "/api", "/livez/ping", f"{SYSTEM}/secrets")] == [401] * 4
