@@ -13,14 +13,14 @@ import time
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from konnectivity.protocol.grpc import (
+from konnectivity.protocol.grpc import GRPCConnection
+from konnectivity.protocol.grpcevents import (
     CallAccepted,
     CallEnded,
     CallOpened,
     CallWritable,
     Event,
     GoingAway,
-    GRPCConnection,
     Message,
     Metadata,
     PingAcked,
@@ -76,6 +76,8 @@ class GRPCLink(asyncio.BufferedProtocol):
         self._postponed = 0  # pieces of the output that may wait
         self._is_postponed_due = False
         self._last_heard = self._loop.time()
+        self._pinged_at = 0.0
+        self._pings = 0
         self._reason = "closed by the peer"
 
     def __repr__(self) -> str:
@@ -240,19 +242,23 @@ class GRPCLink(asyncio.BufferedProtocol):
 
     # ------------------------------------------------------------ life
 
+    def look(self, interval: float, timeout: float) -> float:
+        """Ping a peer that was silent for `interval`, cut it off after `timeout` more; when to look again, in s."""
+        silent = self._loop.time() - self._last_heard
+        if silent < interval:
+            return interval - silent + 0.001
+        if silent >= interval + timeout:
+            self._reason = f"keepalive: nothing heard for {silent:.0f} s"
+            self.transport.abort()
+            return timeout
+        if self._pinged_at < self._last_heard:
+            self._pinged_at = self._loop.time()
+            self._pings += 1
+            self.connection.ping(self._pings.to_bytes(8, "big"))
+            self.flush()
+        return interval + timeout - silent + 0.001
+
     async def keep_alive(self, interval: float, timeout: float) -> None:
-        """Ping when nothing was heard for `interval`, close when nothing was for `timeout` more. Runs until closed."""
-        count = 0
+        """`look` until closed."""
         while not self.closed.done():
-            silent = self._loop.time() - self._last_heard
-            if silent >= interval + timeout:
-                self._reason = f"keepalive: nothing heard for {silent:.0f} s"
-                self.transport.abort()
-                return
-            if silent >= interval:
-                count += 1
-                self.connection.ping(count.to_bytes(8, "big"))
-                self.flush()
-                await asyncio.wait([self.closed], timeout=timeout)
-            else:
-                await asyncio.wait([self.closed], timeout=interval - silent)
+            await asyncio.wait([self.closed], timeout=self.look(interval, timeout))

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from konnectivity.grpclink import GRPCLink
 from konnectivity.legs import NOBODY, Leg
-from konnectivity.protocol.grpc import Message, Metadata
+from konnectivity.protocol.grpcevents import Message, Metadata, Status
 from konnectivity.protocol.tunnel import (
     AgentTunnel,
     Credited,
@@ -28,8 +28,9 @@ from konnectivity.protocol.tunnel import (
     TheirEOF,
     Tunnel,
 )
+from konnectivity.streammetrics import StreamMeter
 from wire.errors import PeerProtocolError
-from wire.protocol.konnectivity import Buffer, CloseRequest, CloseResponse, data_head, decode, encode
+from wire.protocol.konnectivity import Buffer, CloseRequest, CloseResponse, Data, data_head, decode, encode
 
 SMALL = 4 << 10
 PLAIN_BOUND = 8 << 20
@@ -197,14 +198,15 @@ class TunnelLink:
         tunnel: ServerTunnel | AgentTunnel,
         on_event: Callable[[Event], None],
         on_lost: Callable[[str], None],
-        count_packet: Callable[[str, str], None],
+        meter: StreamMeter,
     ) -> None:
         self.grpc = grpc
         self.call_id = call_id
         self.tunnel: Tunnel = tunnel
         self.legs: dict[int, LinkLeg] = {}
         self.stalled = 0  # connections closed because a foreign peer flooded them
-        self.count_packet = count_packet
+        self._meter = meter
+        self._received, self._sent = meter.received, meter.sent
         self.on_idle: Callable[[], None] = lambda: None  # called whenever the last leg has left
         self._on_event = on_event
         self._on_lost = on_lost
@@ -226,7 +228,7 @@ class TunnelLink:
         except PeerProtocolError as error:
             self.drop(f"malformed packet: {error}")
             return
-        self.count_packet("from", type(packet).__name__)
+        self._received[type(packet)] += 1
         event = self.tunnel.receive(packet)
         if event is not None:
             self._apply(event)
@@ -236,6 +238,7 @@ class TunnelLink:
             self._acknowledge()
 
     def on_ended(self, status: int, text: str) -> None:
+        self._meter.count_end(status)
         if self._watch is not None:
             self._watch.cancel()
         legs, self.legs = list(self.legs.values()), {}
@@ -311,7 +314,7 @@ class TunnelLink:
         return self.grpc.is_congested or self.grpc.connection.queued(self.call_id) > 0
 
     def send_data(self, connect_id: int, chunk: memoryview) -> None:
-        self.count_packet("to", "Data")
+        self._sent[Data] += 1
         self.grpc.send(self.call_id, data_head(connect_id, len(chunk)), chunk)
 
     def send_packets(self) -> None:
@@ -320,7 +323,7 @@ class TunnelLink:
             return
         for packet in self.tunnel.take_packets():
             kind = type(packet)
-            self.count_packet("to", kind.__name__)
+            self._sent[kind] += 1
             if kind in CLOSES and self.tunnel.extended:
                 # Both ends of the connection are settled already; real peers may have somebody waiting for it.
                 self.grpc.postpone(self.call_id, encode(packet))
@@ -390,5 +393,5 @@ class TunnelLink:
     def drop(self, reason: str) -> None:
         """End the whole link because the peer broke the protocol."""
         self.grpc.drop_call(self.call_id)
-        self.on_ended(-1, reason)
+        self.on_ended(Status.INTERNAL, reason)
         self.grpc.close(reason)

@@ -46,23 +46,48 @@ class Gauge:
 
 
 class Histogram:
+    """Without label names it has the one series, which is rendered even while it is empty."""
+
     kind = "histogram"
 
-    def __init__(self, name: str, about: str, bounds: Sequence[float] = SECONDS) -> None:
-        self.name, self.about, self.bounds = PREFIX + name, about, tuple(bounds)
-        self.counts = [0] * (len(self.bounds) + 1)
+    def __init__(
+        self, name: str, about: str, bounds: Sequence[float] = SECONDS, labels: Sequence[str] = ()
+    ) -> None:
+        self.name, self.about, self.bounds, self.labels = PREFIX + name, about, tuple(bounds), tuple(labels)
+        self.series: dict[Labels, Series] = {} if labels else {(): Series(self.bounds)}
+
+    def observe(self, value: float, *labels: str) -> None:
+        series = self.series.get(labels)
+        if series is None:
+            series = self.series[labels] = Series(self.bounds)
+        series.observe(value)
+
+    def render(self) -> list[str]:
+        return [line for labels, series in sorted(self.series.items()) for line in self._render(labels, series)]
+
+    def _render(self, labels: Labels, series: "Series") -> list[str]:
+        lines, running = [], 0
+        for bound, count in zip((*map(str, self.bounds), "+Inf"), series.counts, strict=True):
+            running += count
+            lines.append(_line(self.name + "_bucket", (*self.labels, "le"), (*labels, bound), running))
+        lines.append(_line(self.name + "_sum", self.labels, labels, series.total))
+        lines.append(_line(self.name + "_count", self.labels, labels, running))
+        return lines
+
+
+class Series:
+    """One histogram's observations under one set of labels."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
     def observe(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
-
-    def render(self) -> list[str]:
-        lines, running = [], 0
-        for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
-            running += count
-            lines.append(_line(self.name + "_bucket", ("le",), (bound,), running))
-        return [*lines, f"{self.name}_sum {self.total}", f"{self.name}_count {running}"]
 
 
 Metric = Counter | Gauge | Histogram

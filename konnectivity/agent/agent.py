@@ -15,6 +15,7 @@ from konnectivity.agent.metrics import Metrics
 from konnectivity.agent.serverlink import Identity
 from konnectivity.agent.sync import Sync
 from konnectivity.health import health_handler
+from konnectivity.leasecalls import timed
 from konnectivity.leases import count_valid
 from wire.apiclient import APIError, Client
 from wire.errors import WireError
@@ -72,11 +73,10 @@ class Agent:
         path = f"/apis/coordination.k8s.io/v1/namespaces/{self.config.lease_namespace}/leases"
         while True:
             try:
-                found = await client.list(path, labelSelector=self.config.lease_label_selector)
+                with timed(self.metrics.lease_lists, self.metrics.lease_list_seconds):
+                    found = await client.list(path, labelSelector=self.config.lease_label_selector)
                 self._lease_count = count_valid(found.get("items") or [], datetime.now(UTC))
-                self.metrics.lease_lists.add("200")
             except (APIError, WireError, OSError, TimeoutError) as error:
-                self.metrics.lease_lists.add("error")
                 _log.warning("lease.failed reason=%r", str(error))
             await asyncio.sleep(LEASE_INTERVAL)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from konnectivity.metrics import Counter, Gauge, Histogram, render
+from konnectivity.streammetrics import StreamMetrics
 
 
 class Metrics:
@@ -14,14 +15,11 @@ class Metrics:
             "agent_server_connection_failure_count", "Failed connections to servers (deprecated)", ("direction",)
         )
         self.dial_failures = Counter("agent_endpoint_dial_failure_total", "Failed dials to endpoints", ("reason",))
-        self.packets = Counter("agent_stream_packets_total", "Packets processed", ("segment", "packet_type"))
-        self.stream_errors = Counter(
-            "agent_stream_errors_total", "Errors on streams", ("segment", "code", "packet_type")
+        self.streams = StreamMetrics("agent")
+        self.lease_lists = Counter("agent_lease_lists_total", "Lease lists", ("http_status_code", "reason"))
+        self.lease_list_seconds = Histogram(
+            "agent_lease_list_latency_seconds", "Latency of lease lists in seconds", labels=("http_status_code",)
         )
-        self.lease_lists = Counter("agent_lease_lists_total", "Lease lists", ("http_status_code",))
-
-    def count_packet(self, direction: str, packet: str) -> None:
-        self.packets.add(f"{direction}_agent", packet)
 
     def text(self, links: Callable[[], int], servers: Callable[[], int], connections: Callable[[], int]) -> str:
         return render(
@@ -29,9 +27,10 @@ class Metrics:
                 self.dial_seconds,
                 self.connect_failures,
                 self.dial_failures,
-                self.packets,
-                self.stream_errors,
+                self.streams.packets,
+                self.streams.errors,
                 self.lease_lists,
+                self.lease_list_seconds,
                 Gauge("agent_open_server_connections", "Links to servers", links),
                 Gauge("agent_known_server_count", "Servers believed to exist", servers),
                 Gauge("agent_open_endpoint_connections", "Open connections to endpoints", connections),

@@ -18,7 +18,8 @@ from konnectivity.dialerrors import reason_text, type_name
 from konnectivity.grpclink import GRPCLink
 from konnectivity.legs import join
 from konnectivity.link import EXTENSIONS, EXTENSIONS_KEY, LINK_WINDOW, TunnelLink, are_extended
-from konnectivity.protocol.grpc import GRPCConnection, Message, Metadata
+from konnectivity.protocol.grpc import GRPCConnection
+from konnectivity.protocol.grpcevents import Message, Metadata
 from konnectivity.protocol.tunnel import AgentTunnel, DialAsked, DialCancelled, Event
 from konnectivity.tls import AgentTLS
 from wire.errors import DialError, DialTimeout
@@ -107,8 +108,8 @@ class ServerLink:
         # A fresh random base: the server keys by agent and connect id, and two links may overlap in time.
         first = random.SystemRandom().getrandbits(34) + 1
         self._tunnel = AgentTunnel(extended=self._is_extended, first_connect_id=first)
-        count = self._metrics.count_packet
-        self.link = TunnelLink(self.grpc, self._call_id, self._tunnel, self._on_event, self._on_lost, count)
+        meter = self._metrics.streams.meter("to_agent", "from_agent")
+        self.link = TunnelLink(self.grpc, self._call_id, self._tunnel, self._on_event, self._on_lost, meter)
         # In this very turn: the server may have a dial right behind its headers.
         self.grpc.calls[self._call_id] = self.link
         if not self.accepted.done():

@@ -12,13 +12,9 @@ Windows: the connection's is reopened as bytes arrive, so no call can hold back 
 """
 
 import contextlib
-import struct
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import Any, NamedTuple
-from urllib.parse import quote, unquote
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import quote
 
 import h2.config
 import h2.connection
@@ -28,101 +24,28 @@ import h2.exceptions
 import h2.settings
 
 from konnectivity.protocol import http2frames as frames
+from konnectivity.protocol.grpccall import Call
+from konnectivity.protocol.grpcevents import (
+    CallAccepted,
+    CallEnded,
+    CallOpened,
+    CallWritable,
+    Event,
+    GoingAway,
+    Headers,
+    Metadata,
+    PingAcked,
+    Status,
+    header_pairs,
+    parse_metadata,
+    parse_verdict,
+)
 from wire.errors import PeerProtocolError
 from wire.protocol.konnectivity import Buffer
 
 PREFACE_LENGTH = 24
-MAX_MESSAGE = 4 << 20  # grpc-go's receive limit, in both directions
 CONNECTION_WINDOW = 16 << 20
 WORTH_OWN_WRITE = 4 << 10  # bytes; joining less is cheaper than another TLS record
-Metadata = Mapping[str, Sequence[str]]
-Headers = list[tuple[bytes, bytes]]
-_PREFIX = struct.Struct(">BI")  # of every message: compressed or not, length
-
-
-class Status(IntEnum):
-    """The gRPC status codes in use here."""
-
-    OK = 0
-    CANCELLED = 1
-    UNKNOWN = 2
-    DEADLINE_EXCEEDED = 4
-    RESOURCE_EXHAUSTED = 8
-    UNIMPLEMENTED = 12
-    INTERNAL = 13
-    UNAVAILABLE = 14
-    UNAUTHENTICATED = 16
-
-
-@dataclass(frozen=True, slots=True)
-class CallOpened:
-    """A client opened a call (server role). Accept it or end it."""
-
-    call: int
-    path: str
-    metadata: Metadata
-
-
-@dataclass(frozen=True, slots=True)
-class CallAccepted:
-    """The server's initial metadata came (client role)."""
-
-    call: int
-    metadata: Metadata
-
-
-class Message(NamedTuple):  # made for every packet, and three times as cheap as a frozen dataclass
-    """`cost` is what to give to `acknowledge` when the message is consumed."""
-
-    call: int
-    payload: Buffer
-    cost: int
-
-
-@dataclass(frozen=True, slots=True)
-class CallEnded:
-    """The peer will send no more on this call. A server ends its side with `end_call`."""
-
-    call: int
-    status: int
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class CallWritable:
-    """Everything queued on this call has been written."""
-
-    call: int
-
-
-@dataclass(frozen=True, slots=True)
-class PingAcked:
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class GoingAway:
-    """No new calls on this connection; calls above `last_call` were not processed."""
-
-    last_call: int
-    code: int
-    debug: str
-
-
-Event = CallOpened | CallAccepted | Message | CallEnded | CallWritable | PingAcked | GoingAway
-
-
-@dataclass(slots=True)
-class _Call:
-    id: int
-    window: int  # what the peer may still send on this call
-    inbound: bytearray = field(default_factory=bytearray)
-    unacknowledged: int = 0
-    outbound: deque[memoryview] = field(default_factory=deque)
-    queued: int = 0  # bytes in `outbound`
-    ending: Headers | None = None  # trailers that wait behind the queue
-    is_half_closing: bool = False
-    is_accepted: bool = False
 
 
 class GRPCConnection:
@@ -131,7 +54,7 @@ class GRPCConnection:
     def __init__(self, *, client: bool, call_window: int = 1 << 20, max_calls: int = 100) -> None:
         self._client = client
         self._call_window = call_window
-        self._calls: dict[int, _Call] = {}
+        self._calls: dict[int, Call] = {}
         self._highest_call = 0
         self._connection_unacknowledged = 0
         self._connection_window = CONNECTION_WINDOW
@@ -211,45 +134,12 @@ class GRPCConnection:
         content = frames.unpad(frame)
         if size != len(content):
             self.acknowledge(call.id, size - len(content))
-        self._cut_messages(call, content, events)
+        verdict = call.cut_messages(content, events)
+        if verdict is not None:
+            self.end_call(call.id, *verdict)
+            events.append(CallEnded(call.id, *verdict))
         if frame.flags & frames.END_STREAM and call.id in self._calls:
             self._give_to_h2(frames.head(0, frames.DATA, frames.END_STREAM, call.id), events)
-
-    def _cut_messages(self, call: _Call, content: memoryview, events: list[Event]) -> None:
-        data: Buffer = content
-        if call.inbound:
-            call.inbound += content
-            if len(call.inbound) < 5:
-                return
-            compressed, length = _PREFIX.unpack_from(call.inbound)
-            if len(call.inbound) < 5 + length:
-                self._refuses(call, compressed, length, events)
-                return
-            data, call.inbound = call.inbound, bytearray()
-        view, at, end = memoryview(data), 0, len(data)
-        while end - at >= 5:
-            compressed, length = _PREFIX.unpack_from(view, at)
-            if self._refuses(call, compressed, length, events):
-                return
-            after = at + 5 + length
-            if after > end:
-                break
-            events.append(Message(call.id, view[at + 5 : after], after - at))
-            at = after
-        if at < end:
-            call.inbound = bytearray(view[at:])
-
-    def _refuses(self, call: _Call, compressed: int, length: int, events: list[Event]) -> bool:
-        """Whether a message with this prefix may not come; then the call is over."""
-        if not compressed and length <= MAX_MESSAGE:
-            return False
-        if compressed:
-            verdict = (Status.UNIMPLEMENTED, "grpc: compressed message, no compression was agreed on")
-        else:
-            verdict = (Status.RESOURCE_EXHAUSTED, f"grpc: message larger than {MAX_MESSAGE} bytes")
-        self.end_call(call.id, *verdict)
-        events.append(CallEnded(call.id, *verdict))
-        return True
 
     # ------------------------------------------------------------ h2's events
 
@@ -261,9 +151,9 @@ class GRPCConnection:
         if wanted.get(b":method") != b"POST" or not wanted.get(b"content-type", b"").startswith(b"application/grpc"):
             self._h2.send_headers(call_id, [(b":status", b"415"), (b"content-length", b"0")], end_stream=True)
             return
-        self._calls[call_id] = _Call(call_id, self._call_window)
+        self._calls[call_id] = Call(call_id, self._call_window)
         path = wanted.get(b":path", b"").decode("latin-1")
-        events.append(CallOpened(call_id, path, _metadata(headers)))
+        events.append(CallOpened(call_id, path, parse_metadata(headers)))
 
     def _on_response(self, event: h2.events.ResponseReceived, events: list[Event]) -> None:
         call = self._calls.get(event.stream_id or 0)
@@ -271,19 +161,19 @@ class GRPCConnection:
         if call is None:
             return
         status = dict(headers).get(b":status", b"")
-        metadata = _metadata(headers)
+        metadata = parse_metadata(headers)
         if status != b"200":
             self.reset_call(call.id)
             events.append(CallEnded(call.id, Status.UNKNOWN, f"grpc: http status {status.decode('latin-1')}"))
         elif "grpc-status" in metadata:  # "trailers only": refused before it began
             self._forget(call.id)
-            events.append(CallEnded(call.id, *_verdict(metadata)))
+            events.append(CallEnded(call.id, *parse_verdict(metadata)))
         else:
             events.append(CallAccepted(call.id, metadata))
 
     def _on_trailers(self, event: h2.events.TrailersReceived, events: list[Event]) -> None:
         if self._client and self._forget(event.stream_id or 0):
-            events.append(CallEnded(event.stream_id or 0, *_verdict(_metadata(event.headers or []))))
+            events.append(CallEnded(event.stream_id or 0, *parse_verdict(parse_metadata(event.headers or []))))
 
     def _on_end(self, event: h2.events.StreamEnded, events: list[Event]) -> None:
         call = self._calls.get(event.stream_id or 0)
@@ -325,9 +215,9 @@ class GRPCConnection:
             (b"content-type", b"application/grpc"),
             (b"user-agent", b"miniplane-konnectivity"),
         ]
-        self._h2.send_headers(call_id, headers + _pairs(metadata))
+        self._h2.send_headers(call_id, headers + header_pairs(metadata))
         self._highest_call = call_id
-        self._calls[call_id] = _Call(call_id, self._call_window)
+        self._calls[call_id] = Call(call_id, self._call_window)
         self._collect()
         return call_id
 
@@ -336,7 +226,7 @@ class GRPCConnection:
         call = self._calls.get(call_id)
         if call is not None and not call.is_accepted:
             call.is_accepted = True
-            self._h2.send_headers(call_id, [*_RESPONSE, *_pairs(metadata)])
+            self._h2.send_headers(call_id, [*_RESPONSE, *header_pairs(metadata)])
             self._collect()
 
     def send_message(self, call_id: int, *parts: Buffer) -> bool:
@@ -347,9 +237,7 @@ class GRPCConnection:
         length = sum(map(len, parts))
         if not call.outbound and self._write_at_once(call_id, length, parts):
             return True
-        call.outbound.append(memoryview(b"\0" + length.to_bytes(4, "big")))
-        call.outbound.extend(map(memoryview, parts))
-        call.queued += 5 + length
+        call.queue(length, parts)
         self._pump(call)
         return not call.outbound
 
@@ -464,7 +352,7 @@ class GRPCConnection:
             self._connection_window += self._connection_unacknowledged
             self._connection_unacknowledged = 0
 
-    def _pump(self, call: _Call) -> None:
+    def _pump(self, call: Call) -> None:
         """Write what the windows allow. h2 keeps the windows; the frames are ours (see `http2frames`)."""
         stream = self._h2.streams.get(call.id)
         if stream is None:
@@ -476,29 +364,13 @@ class GRPCConnection:
             room = min(room, connection.max_outbound_frame_size)
             if room <= 0:
                 return
-            length = self._fill_frame(queue, room, call.id)
-            call.queued -= length
+            length = call.fill_frame(room, self._output)
+            self._output_size += length
             stream.outbound_flow_control_window -= length
             connection.outbound_flow_control_window -= length
         self._finish(call)
 
-    def _fill_frame(self, queue: deque[memoryview], room: int, stream: int) -> int:
-        pieces: list[memoryview] = []
-        length = 0
-        while queue and length < room:
-            piece = queue[0]
-            if len(piece) > room - length:
-                queue[0], piece = piece[room - length :], piece[: room - length]
-            else:
-                queue.popleft()
-            pieces.append(piece)
-            length += len(piece)
-        self._output.append(frames.head(length, frames.DATA, 0, stream))
-        self._output.extend(pieces)
-        self._output_size += length
-        return length
-
-    def _finish(self, call: _Call) -> None:
+    def _finish(self, call: Call) -> None:
         try:
             if call.is_half_closing:
                 call.is_half_closing = False
@@ -526,20 +398,3 @@ _H2_EVENTS: dict[type, Callable[[GRPCConnection, Any, list[Event]], None]] = {
     h2.events.RemoteSettingsChanged: GRPCConnection._on_window,
     h2.events.PingAckReceived: GRPCConnection._on_ping_ack,
 }
-
-
-def _metadata(headers: Headers) -> Metadata:
-    found: dict[str, list[str]] = {}
-    for name, value in headers:
-        if not name.startswith(b":"):
-            found.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
-    return found
-
-
-def _pairs(metadata: Metadata) -> Headers:
-    return [(name.encode(), value.encode("latin-1")) for name, values in metadata.items() for value in values]
-
-
-def _verdict(metadata: Metadata) -> tuple[int, str]:
-    status, message = metadata.get("grpc-status", ["2"])[0], metadata.get("grpc-message", [""])[0]
-    return (int(status) if status.isdigit() else int(Status.UNKNOWN)), unquote(message)

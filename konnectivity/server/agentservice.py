@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from konnectivity.grpclink import Call, GRPCLink
 from konnectivity.link import EXTENSIONS, EXTENSIONS_KEY, LINK_WINDOW, TunnelLink, are_extended
-from konnectivity.protocol.grpc import CallOpened, GRPCConnection, Message, Metadata, Status
+from konnectivity.protocol.grpc import GRPCConnection
+from konnectivity.protocol.grpcevents import CallOpened, Message, Metadata, Status
 from konnectivity.protocol.tunnel import ServerTunnel
 from konnectivity.server.authentication import Authenticate, Unauthenticated
 from konnectivity.server.backends import Backends
@@ -73,6 +74,7 @@ class AgentService:
         self.links: set[GRPCLink] = set()
         self._backends = backends
         self._metrics = metrics
+        self._meter = metrics.streams.meter("from_agent", "to_agent", lost=Status.CANCELLED)
         self._authenticate = authenticate
         self._greeting = {"serverid": [server_id], "servercount": [str(server_count)]}
         self._keepalive = keepalive
@@ -121,7 +123,7 @@ class AgentService:
             # A client that ended its call may have ended only that; the status is owed to it.
             link.end_call(call_id)
 
-        backend.link = TunnelLink(link, call_id, tunnel, backend.on_event, on_lost, self._count_packet)
+        backend.link = TunnelLink(link, call_id, tunnel, backend.on_event, on_lost, self._meter)
         link.calls[call_id] = backend.link
         extension = {EXTENSIONS_KEY: [EXTENSIONS]} if who.is_extended else {}
         link.connection.accept_call(call_id, self._greeting | extension)
@@ -131,9 +133,6 @@ class AgentService:
         self._group.create_task(link.keep_alive(interval, timeout), name=f"keepalive {who.agent_id}")
         kind = "extended" if who.is_extended else "plain"
         _log.info("link.up agent=%s peer=%s kind=%s agents=%d", who.agent_id, link.peername, kind, len(self._backends))
-
-    def _count_packet(self, direction: str, packet: str) -> None:
-        self._metrics.packets.add(f"{direction}_agent", packet)
 
     def close(self, reason: str) -> None:
         for link in list(self.links):

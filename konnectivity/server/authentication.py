@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from konnectivity.protocol.grpc import Metadata
+from konnectivity.protocol.grpcevents import Metadata
 
 TOKEN_REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"
 Review = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]

@@ -10,6 +10,7 @@ import contextlib
 import logging
 from datetime import UTC, datetime
 
+from konnectivity.leasecalls import timed
 from konnectivity.leases import DURATION, is_valid, micro_time
 from konnectivity.server.metrics import Metrics
 from wire.apiclient import APIError, Client, NotFound
@@ -58,16 +59,18 @@ class LeaseKeeper:
         await self._client.update(self._path, lease)
 
     async def sweep(self) -> None:
-        found = await self._client.list(self._collection, labelSelector=self._label)
-        self._metrics.lease_lists.add("200")
+        with timed(self._metrics.lease_lists, self._metrics.lease_list_seconds):
+            found = await self._client.list(self._collection, labelSelector=self._label)
         now = datetime.now(UTC)
         for lease in found.get("items") or []:
             name = lease["metadata"]["name"]
             if name.startswith(NAME) and not is_valid(lease, now):
-                with contextlib.suppress(NotFound):  # another server swept it
+                with (
+                    contextlib.suppress(NotFound),  # another server swept it
+                    timed(self._metrics.lease_deletes, self._metrics.lease_delete_seconds),
+                ):
                     await self._client.delete(f"{self._collection}/{name}")
-                self._metrics.lease_deletes.add("200")
-                self._metrics.leases_culled.add()
+                    self._metrics.leases_culled.add()
 
     def _new_lease(self, now: str) -> dict[str, object]:
         key, _, value = self._label.partition("=")

@@ -8,7 +8,10 @@ from collections.abc import Callable, Mapping
 from konnectivity.metrics import Counter, Gauge, Histogram, Metric, render
 from konnectivity.server.backends import Backends
 from konnectivity.server.dials import Backend
+from konnectivity.streammetrics import StreamMetrics
 
+LEASE_CALL = ("http_status_code", "reason")
+WRITES = (0.000001, 0.00001, 0.0001, 0.005, 0.025, 0.1, 0.5, 2.5, 12.5)
 LIFETIMES = (0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, 86400.0)
 
 
@@ -19,16 +22,22 @@ class Metrics:
         self.dial_seconds = Histogram("server_dial_duration_seconds", "Dial latency to the endpoint in seconds")
         self.connection_seconds = Histogram("server_connection_duration_seconds", "Connection lifetimes", LIFETIMES)
         self.dial_failures = Counter("server_dial_failure_count", "Dial failures by reason", ("reason",))
-        self.packets = Counter("server_stream_packets_total", "Packets processed", ("segment", "packet_type"))
-        self.stream_errors = Counter(
-            "server_stream_errors_total", "Errors on streams", ("segment", "code", "packet_type")
+        self.front_write_seconds = Histogram(
+            "server_frontend_write_duration_seconds", "Time until a front can take more after a write", WRITES
         )
+        self.streams = StreamMetrics("server")
         self.full_channels = Counter(
             "server_full_receive_channels", "Connections closed because a peer flooded them", ("service_method",)
         )
         self.leases_culled = Counter("server_culled_leases_count", "Expired leases removed")
-        self.lease_deletes = Counter("server_lease_delete_total", "Lease deletions", ("http_status_code",))
-        self.lease_lists = Counter("server_lease_list_total", "Lease lists", ("http_status_code",))
+        self.lease_deletes = Counter("server_lease_delete_total", "Lease deletions", LEASE_CALL)
+        self.lease_lists = Counter("server_lease_list_total", "Lease lists", LEASE_CALL)
+        self.lease_delete_seconds = Histogram(
+            "server_lease_delete_latency_seconds", "Latency of lease deletions in seconds", labels=LEASE_CALL[:1]
+        )
+        self.lease_list_seconds = Histogram(
+            "server_lease_list_latency_seconds", "Latency of lease lists in seconds", labels=LEASE_CALL[:1]
+        )
 
     def text(self, backends: Backends[Backend], fronts: Callable[[], Mapping[str, int]]) -> str:
         return render([*_counted(self), *_derived(backends, fronts)])
@@ -39,12 +48,15 @@ def _counted(metrics: Metrics) -> list[Metric]:
         metrics.dial_seconds,
         metrics.connection_seconds,
         metrics.dial_failures,
-        metrics.packets,
-        metrics.stream_errors,
+        metrics.front_write_seconds,
+        metrics.streams.packets,
+        metrics.streams.errors,
         metrics.full_channels,
         metrics.leases_culled,
         metrics.lease_deletes,
         metrics.lease_lists,
+        metrics.lease_delete_seconds,
+        metrics.lease_list_seconds,
     ]
 
 

@@ -75,12 +75,13 @@ class Server:
             config.keepalive_time,
             group,
         )
-        count_packet = self.metrics.packets.add
-        self.connect = ConnectService(desk, self._on_ended)
+        self.connect = ConnectService(desk, self._on_ended, self.metrics.front_write_seconds.observe)
         self._scope.callback(desk.deadlines.stop)
-        self.proxy = ProxyService(desk, self._on_ended, count_packet)
+        self.proxy = ProxyService(desk, self._on_ended, self.metrics)
         self._scope.callback(self._end_connections)
         tasks = await self._listen(group)
+        if config.mode == "grpc":
+            tasks.append(group.create_task(self.proxy.keep_alive(config.frontend_keepalive_time), name="keepalive"))
         if client is not None and config.enable_lease_controller:
             keeper = LeaseKeeper(client, self.server_id, config.lease_namespace, config.lease_label, self.metrics)
             tasks.append(group.create_task(keeper.run(), name="lease"))

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 
 from konnectivity.grpclink import Call, GRPCLink
 from konnectivity.listener import bind_tcp, serve_tls
-from konnectivity.protocol.grpc import CallOpened, GRPCConnection, Message, Metadata
+from konnectivity.protocol.grpc import GRPCConnection
+from konnectivity.protocol.grpcevents import CallOpened, Message, Metadata
 from konnectivity.tls import ServerTLS
 from tests.konnectivity.conftest import Certificates, until
 from wire.protocol.konnectivity import Buffer, Data, Packet, data_head, decode, encode

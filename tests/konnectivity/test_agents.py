@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from konnectivity.agent.agent import Agent
-from konnectivity.protocol.grpc import Metadata
+from konnectivity.protocol import http2frames as frames
+from konnectivity.protocol.grpc import GRPCConnection
+from konnectivity.protocol.grpcevents import Metadata
 from konnectivity.server.authentication import TokenAuthentication, Unauthenticated, bearer_token
 from konnectivity.server.server import Server
 from tests.konnectivity.conftest import Certificates, Plane, agent_config, connect, echo, server_config, target, until
@@ -284,6 +286,7 @@ async def test_metrics_have_upstreams_names_and_return_to_zero(plane: Plane) -> 
         refused = await plane.connect(1)
         await refused.aclose()
     await until(lambda: plane.server.open_connections == 0)
+    await asyncio.sleep(0.01)  # a close may wait a moment for company
     _, text = await get(plane.server.admin_port, "/metrics")
     assert "konnectivity_network_proxy_server_established_connections 0\n" in text
     assert 'konnectivity_network_proxy_server_dial_failure_count{reason="error_response"} 1\n' in text
@@ -291,6 +294,54 @@ async def test_metrics_have_upstreams_names_and_return_to_zero(plane: Plane) -> 
     assert "konnectivity_network_proxy_agent_open_server_connections 1\n" in text
     assert "konnectivity_network_proxy_agent_open_endpoint_connections 0\n" in text
     assert 'konnectivity_network_proxy_agent_endpoint_dial_failure_total{reason="unknown"} 1\n' in text
+
+
+async def test_packets_are_counted_under_upstreams_label_values(plane: Plane) -> None:
+    prefix, labels = "konnectivity_network_proxy_", 'stream_packets_total{segment="%s",packet_type="%s"} 1\n'
+    async with target(echo) as port:
+        client = await plane.connect(port)
+        client.writer.write(b"hello")
+        assert await client.reader.readexactly(5) == b"hello"
+        await client.aclose()
+    await until(lambda: not plane.agent.sync.connections)
+    await asyncio.sleep(0.01)
+    for who, at in (("server", plane.server.health_port), ("agent", plane.agent.health_port)):
+        _, text = await get(at, "/metrics")
+        for segment, kind in (
+            ("to_agent", "DIAL_REQ"), ("from_agent", "DIAL_RSP"), ("to_agent", "DATA"), ("from_agent", "DATA"),
+            ("to_agent", "CLOSE_REQ"), ("from_agent", "CLOSE_RSP"),
+        ):  # fmt: skip
+            assert prefix + f"{who}_" + labels % (segment, kind) in text
+    assert f"{prefix}agent_dial_duration_seconds_count 1\n" in text
+
+
+async def test_a_lost_stream_is_counted_as_an_error_at_both_ends(plane: Plane) -> None:
+    next(iter(plane.server.agents.links)).transport.abort()
+    name = "stream_errors_total"
+    await until(lambda: name + '{segment="from_agent",code="Canceled",packet_type="Unknown"} 1' in
+                plane.server.metrics_text())  # fmt: skip
+    await until(lambda: name + '{segment="to_agent",code="Unavailable",packet_type="Unknown"} 1' in
+                plane.agent.metrics_text())  # fmt: skip
+
+
+async def test_a_write_to_a_front_is_timed(plane: Plane) -> None:
+    async with target(echo) as port:
+        client = await plane.connect(port)
+        client.writer.write(b"hello")
+        assert await client.reader.readexactly(5) == b"hello"
+        assert "server_frontend_write_duration_seconds_count 1\n" in plane.server.metrics_text()
+        await client.aclose()
+
+
+async def test_a_silent_grpc_front_is_pinged(certificates: Certificates, tmp_path: Path) -> None:
+    config = server_config(certificates, tmp_path, mode="grpc", frontend_keepalive_time=0.1)
+    async with Server(config), asyncio.timeout(5):
+        reader, writer = await asyncio.open_unix_connection(config.uds_name)
+        writer.writelines(GRPCConnection(client=True).take_output())
+        frame = frames.head(8, frames.PING, 0, 0) + (1).to_bytes(8, "big")
+        await reader.readuntil(frame)
+        writer.close()
+        await writer.wait_closed()
 
 
 async def get(port: int, path: str) -> tuple[int, str]:

@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from konnectivity.protocol import http2frames as frames
-from konnectivity.protocol.grpc import (
-    MAX_MESSAGE,
+from konnectivity.protocol.grpc import GRPCConnection
+from konnectivity.protocol.grpccall import MAX_MESSAGE
+from konnectivity.protocol.grpcevents import (
     CallAccepted,
     CallEnded,
     CallOpened,
     CallWritable,
     Event,
     GoingAway,
-    GRPCConnection,
     Message,
     PingAcked,
     Status,

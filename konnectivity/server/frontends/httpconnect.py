@@ -43,9 +43,13 @@ class State(Enum):
 class ConnectService:
     """Everything behind the CONNECT front."""
 
-    def __init__(self, desk: DialDesk, on_ended: Callable[[float], None]) -> None:
+    def __init__(
+        self, desk: DialDesk, on_ended: Callable[[float], None], observe_write: Callable[[float], None]
+    ) -> None:
         self.desk = desk
         self.on_ended = on_ended
+        self.observe_write = observe_write
+        self.loop = asyncio.get_running_loop()
         self.fronts: set[ConnectFront] = set()
         self.heads: Deadlines[ConnectFront] = Deadlines(HEAD_TIMEOUT, ConnectFront.on_head_timeout)
         self.stalls: Deadlines[ConnectFront] = Deadlines(MAX_STALL, ConnectFront.on_stall)
@@ -74,6 +78,7 @@ class ConnectFront(SocketLeg):
         self._greeting: Greeting | None = None
         self._hangup_timer: asyncio.TimerHandle | None = None
         self._established = 0.0
+        self._stalled_at = 0.0  # since when the client takes no more
 
     def __repr__(self) -> str:
         return f"<ConnectFront {self.address or '?'} {self.state.name}>"
@@ -128,7 +133,7 @@ class ConnectFront(SocketLeg):
         if self.state is State.DIALLING and self._dial is not None:
             self._dial.cancel()
         if self.state is State.RELAYING:
-            self._service.on_ended(asyncio.get_running_loop().time() - self._established)
+            self._service.on_ended(self._service.loop.time() - self._established)
         self.state = State.ENDED
 
     # ------------------------------------------------------------ request and answer
@@ -151,8 +156,7 @@ class ConnectFront(SocketLeg):
             self._dial = dial
 
     def on_dialled(self, leg: LinkLeg) -> None:
-        loop = asyncio.get_running_loop()
-        self.state, self._dial, self._established = State.RELAYING, None, loop.time()
+        self.state, self._dial, self._established = State.RELAYING, None, self._service.loop.time()
         self.transport.write(ESTABLISHED)
         if self.is_closing:
             leg.close()
@@ -196,6 +200,17 @@ class ConnectFront(SocketLeg):
                 self._greeting = None
         else:
             super().send(data)
+            if not self._stalled_at:
+                self._service.observe_write(0.0)
+
+    def pause_writing(self) -> None:
+        self._stalled_at = self._service.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._service.observe_write(self._service.loop.time() - self._stalled_at)
+        self._stalled_at = 0.0
+        super().resume_writing()
 
     def send_eof(self) -> None:
         if self._greeting is not None and not self._greeting.is_over:

@@ -15,8 +15,11 @@ from konnectivity.greeting import Greeting
 from konnectivity.grpclink import Call, GRPCLink
 from konnectivity.legs import NOBODY, Leg, join
 from konnectivity.link import LinkLeg
-from konnectivity.protocol.grpc import CallOpened, GRPCConnection, Message, Metadata, Status
+from konnectivity.protocol.grpc import GRPCConnection
+from konnectivity.protocol.grpcevents import CallOpened, Message, Metadata, Status
 from konnectivity.server.dials import Dial, DialDesk
+from konnectivity.server.metrics import Metrics
+from konnectivity.streammetrics import StreamMeter
 from wire.errors import DialError, PeerProtocolError
 from wire.protocol.konnectivity import (
     Buffer,
@@ -34,9 +37,9 @@ from wire.protocol.konnectivity import (
 
 PROXY = "/ProxyService/Proxy"
 CALL_WINDOW = 512 << 10
+KEEPALIVE_TIMEOUT = 20.0  # grpc's
 MAX_CALLS = 10_000  # per HTTP/2 connection
 
-CountPacket = Callable[[str, str], None]
 _log = logging.getLogger("konnectivity.front")
 
 
@@ -50,12 +53,13 @@ class State(Enum):
 class ProxyService:
     """Everything behind the gRPC front."""
 
-    def __init__(self, desk: DialDesk, on_ended: Callable[[float], None], count_packet: CountPacket) -> None:
+    def __init__(self, desk: DialDesk, on_ended: Callable[[float], None], metrics: Metrics) -> None:
         self.links: set[GRPCLink] = set()
         self.fronts: set[ProxyFront] = set()
         self._desk = desk
         self._on_ended = on_ended
-        self._count_packet = count_packet
+        self._meter = metrics.streams.meter("from_client", "to_client", lost=Status.CANCELLED)
+        self._observe_write = metrics.front_write_seconds.observe
 
     def __call__(self) -> GRPCLink:
         connection = GRPCConnection(client=False, call_window=CALL_WINDOW, max_calls=MAX_CALLS)
@@ -66,7 +70,7 @@ class ProxyService:
             link.end_call(call.call, Status.UNIMPLEMENTED, f"unknown method {call.path[:100]}")
             return None
         link.connection.accept_call(call.call, {})
-        front = ProxyFront(link, call.call, self._desk, self._end, self._count_packet)
+        front = ProxyFront(link, call.call, self._desk, self._end, self._meter, self._observe_write)
         self.fronts.add(front)
         return front
 
@@ -75,6 +79,12 @@ class ProxyService:
             self.fronts.discard(front)
             if lived > 0:
                 self._on_ended(lived)
+
+    async def keep_alive(self, interval: float) -> None:
+        """Ping fronts that were silent for `interval`, until cancelled. One task for all: most live for one dial."""
+        while True:
+            waits = [link.look(interval, KEEPALIVE_TIMEOUT) for link in list(self.links)]
+            await asyncio.sleep(min((interval / 4, *waits)))
 
     def close(self, reason: str) -> None:
         for link in list(self.links):
@@ -91,15 +101,19 @@ class ProxyFront:
         call_id: int,
         desk: DialDesk,
         on_end: Callable[["ProxyFront", float], None],
-        count_packet: CountPacket,
+        meter: StreamMeter,
+        observe_write: Callable[[float], None],
     ) -> None:
         self.peer: Leg = NOBODY
         self.state = State.WAITING
+        self._loop = asyncio.get_running_loop()
         self._link = link
         self._call_id = call_id
         self._desk = desk
         self._on_end = on_end
-        self._count_packet = count_packet
+        self._meter = meter
+        self._observe_write = observe_write
+        self._paused_at = 0.0
         self._dial: Dial | None = None
         self._dial_id = 0
         self._connect_id = 0
@@ -129,7 +143,7 @@ class ProxyFront:
             _log.warning("front.broken reason=%r", str(error))
             self._finish(Status.INTERNAL, str(error))
             return
-        self._count_packet("from_client", type(packet).__name__)
+        self._meter.received[type(packet)] += 1
         self._unacknowledged += message.cost
         handler = self._handlers.get(type(packet))
         if handler is not None:
@@ -139,6 +153,7 @@ class ProxyFront:
 
     def on_ended(self, status: int, text: str) -> None:
         """The client has ended its call, or was lost: nobody reads here any more."""
+        self._meter.count_end(status)
         if self.state is State.DIALLING and self._dial is not None:
             self._dial.cancel()
         peer, self.peer = self.peer, NOBODY
@@ -151,6 +166,7 @@ class ProxyFront:
     def on_writable(self) -> None:
         if self._is_peer_paused and not self._is_congested:
             self._is_peer_paused = False
+            self._observe_write(self._loop.time() - self._paused_at)
             self.peer.resume()
 
     # ------------------------------------------------------------ packets of the client
@@ -197,7 +213,7 @@ class ProxyFront:
     def on_dialled(self, leg: LinkLeg) -> None:
         self._dial = None
         self.state, self._connect_id = State.RELAYING, leg.connect_id
-        self._established = asyncio.get_running_loop().time()
+        self._established = self._loop.time()
         self._greeting = Greeting(self._send_data, None)
         join(self, leg)
         self._send(DialResponse(self._dial_id, leg.connect_id))
@@ -230,10 +246,13 @@ class ProxyFront:
             self._greeting.hold(data)
 
     def _send_data(self, data: Buffer) -> None:
-        self._count_packet("to_client", "Data")
+        self._meter.sent[Data] += 1
         self._link.send(self._call_id, data_head(self._connect_id, len(data)), data)
-        if self._is_congested and not self._is_peer_paused:
+        if not self._is_congested:
+            self._observe_write(0.0)
+        elif not self._is_peer_paused:
             self._is_peer_paused = True
+            self._paused_at = self._loop.time()
             self.peer.pause()
 
     def send_eof(self) -> None:
@@ -275,7 +294,7 @@ class ProxyFront:
         self._link.flush_soon()
 
     def _send(self, packet: Packet) -> None:
-        self._count_packet("to_client", type(packet).__name__)
+        self._meter.sent[type(packet)] += 1
         self._link.send(self._call_id, encode(packet))
 
     def _end_greeting(self) -> None:
@@ -286,8 +305,7 @@ class ProxyFront:
     def _finish(self, status: Status = Status.OK, text: str = "") -> None:
         if self.state is State.ENDED:
             return
-        loop = asyncio.get_running_loop()
-        lived = loop.time() - self._established if self.state is State.RELAYING else 0.0
+        lived = self._loop.time() - self._established if self.state is State.RELAYING else 0.0
         self.state = State.ENDED
         if self._greeting is not None:
             self._greeting.discard()
