@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from miniapiserver.egress.noderoutes import NodeRoutes, facts_of
+from miniapiserver.errors import PlainInternal
 from miniapiserver.metrics import Counter, Gauge, Labels, Metrics
 from wire.errors import DialError, NoTunnel
 from wire.net import join_host_port
@@ -82,6 +83,13 @@ class Tunnel:
 
     async def run(self) -> None:
         """Until cancelled: connect, wait for the end, connect again."""
+        try:
+            await self._keep()
+        finally:
+            self.reason = self.reason or "the node was removed"
+            self._settled.set()  # whoever waits for a first connection waits in vain
+
+    async def _keep(self) -> None:
         delay = FIRST_DELAY
         while True:
             if await self._once():
@@ -184,7 +192,7 @@ class Tunnels:
         self.routes.put(facts_of(node))
         try:
             address = self.address_of(node)
-        except Exception as error:  # no address yet: its kubelet has not written its status
+        except PlainInternal as error:  # no address yet: its kubelet has not written its status
             log.debug("tunnel.wait node=%s reason=%s", name, error)
             return
         tunnel = self.tunnels.get(name)

@@ -304,6 +304,21 @@ async def test_a_node_that_moves_is_reached_where_it_is_now(make_sshd: MakeSshd)
         (await tunnels.dial(sshd.address, port)).close()
 
 
+async def test_a_dial_that_waits_for_a_node_ends_when_the_node_is_removed() -> None:
+    async def never(node: str, address: str) -> SSHConnection:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with Tunnels.open(never, address_of) as tunnels:
+        tunnels.put(node())
+        dialling = asyncio.create_task(tunnels.dial("127.0.0.1", 1))
+        await asyncio.sleep(0.05)
+        assert not dialling.done()
+        tunnels.remove(NODE)
+        with pytest.raises(NodeTunnelDown, match="the node was removed"):
+            await asyncio.wait_for(dialling, 2)
+
+
 def config(sshd: Sshd, tmp_path: Path, **ssh: object) -> Config:
     return Config(tls_cert_file=sshd.keyfile, tls_private_key_file=sshd.keyfile, storage_path=tmp_path / "db",
                   ssh_user=USER, **ssh)  # type: ignore[arg-type]
