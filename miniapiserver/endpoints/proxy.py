@@ -90,7 +90,13 @@ async def _service(info: NodeRequest) -> Target:
     asked = proxy_id(info.name, "service")
     service = await info.objects.get_service(info.namespace, asked.name)
     port_name = service_port_name(service, asked.port)
-    endpoints = await info.objects.get_endpoints(info.namespace, asked.name)
+    try:
+        endpoints = await info.objects.get_endpoints(info.namespace, asked.name)
+    except NotFound:
+        # A service with a selector has endpoints as soon as their controller has seen it: none are available yet.
+        if not (service.get("spec") or {}).get("selector"):
+            raise
+        raise ServiceUnavailable(f'no endpoints available for service "{asked.name}"') from None
     for candidate in service_candidates(endpoints, info.namespace, port_name):
         try:
             pod = await info.objects.get_pod(info.namespace, candidate.pod)
