@@ -73,10 +73,38 @@ def quote(value: object) -> str:
     if isinstance(value, int | float):
         return str(value)
     if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        if value.isprintable():
+            return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        return '"' + "".join(_quoted(char) for char in value) + '"'
     import orjson
 
-    return orjson.dumps(value).decode()
+    text = orjson.dumps(_ordered(value)).decode()
+    for char in "<>&":  # Go's encoder keeps HTML out of strings
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return text
+
+
+_ESCAPED = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r", "\a": "\\a", "\b": "\\b", "\f": "\\f",
+            "\v": "\\v"}
+
+
+def _quoted(char: str) -> str:
+    if char in _ESCAPED:
+        return _ESCAPED[char]
+    if char.isprintable():
+        return char
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _ordered(value: object) -> object:
+    """Maps in the order of their keys, as Go prints them. What has only texts in it is a map."""
+    if isinstance(value, list):
+        return [_ordered(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    is_map = all(isinstance(item, str) for item in value.values())
+    return {key: _ordered(item) for key, item in (sorted(value.items()) if is_map else value.items())}
 
 
 class APIError(Exception):

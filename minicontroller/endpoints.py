@@ -12,6 +12,7 @@ import orjson
 
 from minicontroller.actions import Action, Create, Delete, Update
 from minicontroller.controller import Controller, Key, key_of
+from minicontroller.deployments import ALPHABET
 from minicontroller.informers import each
 from minicontroller.ownership import labels_of, owner_reference
 from minicontroller.podstate import is_finished, is_ready, is_terminating
@@ -203,7 +204,7 @@ def slices_of(service: JSON, pods: list[JSON]) -> list[JSON]:
     found = []
     for key, (ports, endpoints) in grouped.items():
         for start in range(0, max(len(endpoints), 1), PER_SLICE):
-            suffix = hashlib.sha256(b"%b %d" % (key, start)).hexdigest()[:5]
+            suffix = _suffix(b"%b %d" % (key, start))
             found.append(
                 {
                     "kind": "EndpointSlice",
@@ -220,6 +221,12 @@ def slices_of(service: JSON, pods: list[JSON]) -> list[JSON]:
                 }
             )
     return found
+
+
+def _suffix(key: bytes) -> str:
+    """Five characters of those that generated names have; the same key always gets the same."""
+    number = int.from_bytes(hashlib.sha256(key).digest()[:8], "big")
+    return "".join(ALPHABET[number // len(ALPHABET) ** place % len(ALPHABET)] for place in range(5))
 
 
 def _endpoint(service: JSON, pod: JSON) -> JSON:

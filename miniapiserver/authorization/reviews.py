@@ -35,7 +35,7 @@ def attributes_of_local_subject(review: JSON, namespace: str) -> Attributes:
         errors.append(invalid("spec.resourceAttributes.namespace", resource.get("namespace", ""),
                               "must match metadata.namespace"))
     if spec.get("nonResourceAttributes") is not None:
-        errors.append(invalid("spec.nonResourceAttributes", spec["nonResourceAttributes"],
+        errors.append(invalid("spec.nonResourceAttributes", _internal(spec["nonResourceAttributes"]),
                               "disallowed on this kind of request"))
     _refuse("LocalSubjectAccessReview", review, errors)
     if metadata["namespace"] != namespace:
@@ -123,10 +123,15 @@ def _refuse(kind: str, review: JSON, errors: Sequence[FieldError]) -> None:
         raise Invalid.fields(kind, GROUP, (review.get("metadata") or {}).get("name", ""), errors)
 
 
+def _internal(other: Mapping[str, Any]) -> JSON:
+    """NonResourceAttributes as upstream's internal struct prints."""
+    return {"Path": other.get("path") or "", "Verb": other.get("verb") or ""}
+
+
 def _spec_errors(spec: Mapping[str, Any]) -> list[FieldError]:
     resource, other = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
     if resource is not None and other is not None:
-        return [invalid("spec.nonResourceAttributes", other,
+        return [invalid("spec.nonResourceAttributes", _internal(other),
                         "cannot be specified in combination with resourceAttributes")]
     if resource is None and other is None:
         return [invalid("spec.resourceAttributes", None, EITHER)]

@@ -234,7 +234,13 @@ class IPAddressStrategy(ObjectStrategy):
 
     def check_update(self, obj: JSON, old: JSON) -> list[FieldError]:
         new, before = ((item.get("spec") or {}).get("parentRef") for item in (obj, old))
-        return self.check(obj) + ([] if new == before else [invalid("spec.parentRef", new, "field is immutable")])
+        return self.check(obj) + ([] if new == before else [invalid("spec.parentRef", _internal_parent(new), "field is immutable")])
+
+
+def _internal_parent(parent: JSON | None) -> JSON | None:
+    if parent is None:
+        return None
+    return {key.capitalize(): parent.get(key) or "" for key in ("group", "resource", "namespace", "name")}
 
 
 class ServiceCIDRStrategy(ObjectStrategy):

@@ -95,7 +95,10 @@ class BindingStrategy(ObjectStrategy):
     def check_update(self, obj: JSON, old: JSON) -> list[FieldError]:
         errors = self.check(obj)
         if (obj.get("roleRef") or {}) != (old.get("roleRef") or {}):
-            errors.append(invalid("roleRef", obj.get("roleRef"), "cannot change roleRef"))
+            ref = obj.get("roleRef") or {}
+            names = (("APIGroup", "apiGroup"), ("Kind", "kind"), ("Name", "name"))
+            internal = {go: ref.get(key) or "" for go, key in names}
+            errors.append(invalid("roleRef", internal, "cannot change roleRef"))
         return errors
 
 

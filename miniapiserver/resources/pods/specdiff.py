@@ -16,6 +16,7 @@ from miniapiserver.resources.pods.gostructs import STRUCTS
 JSON = dict[str, Any]
 
 _ZERO: dict[str, Any] = {"s": "", "i": 0, "b": False, "q": "0"}
+_METADATA = ("name", "generateName", "namespace", "labels", "annotations", "ownerReferences", "finalizers")
 #: Fields that the API has in the spec and upstream keeps in the security context
 _MOVED = ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace", "hostUsers")
 
@@ -71,6 +72,13 @@ def internal_spec(spec: JSON) -> JSON:
     if spec.get("securityContext") is not None or context:
         spec = spec | {"securityContext": (spec.get("securityContext") or {}) | context}
     return _struct("PodSpec", spec)
+
+
+def internal_template(template: JSON) -> JSON:
+    """A pod template as upstream's internal struct: its metadata is embedded."""
+    metadata = template.get("metadata") or {}
+    return {key: metadata[key] for key in _METADATA if metadata.get(key)} | {
+        "Spec": internal_spec(template.get("spec") or {})}
 
 
 def _lines(spec: JSON) -> list[str]:

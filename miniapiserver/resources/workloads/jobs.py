@@ -18,6 +18,7 @@ from miniapiserver.resources.columns import (
 from miniapiserver.resources.kinds import Group, select, status_of
 from miniapiserver.resources.metadata import metadata_of
 from miniapiserver.resources.pods.defaults import default_template
+from miniapiserver.resources.pods.specdiff import internal_template
 from miniapiserver.resources.pods.template import template_errors
 from miniapiserver.resources.pods.values import objects
 from miniapiserver.resources.resource import Resource, WriteContext
@@ -83,7 +84,8 @@ class JobStrategy(ObjectStrategy):
         errors += _completion_errors(spec, old_spec)
         errors += immutable_errors(spec, old_spec, "selector")
         if not old_spec.get("suspend") or (old.get("status") or {}).get("startTime"):
-            errors += immutable_errors(spec, old_spec, "template")
+            if (spec.get("template") or None) != (old_spec.get("template") or None):
+                errors.append(invalid("spec.template", internal_template(spec.get("template") or {}), IMMUTABLE))
         else:
             errors += _suspended_template_errors(spec, old_spec)
         errors += immutable_errors(spec, old_spec, "completionMode")

@@ -63,7 +63,7 @@ def test_selectors_become_their_text(selector: JSON, text: str) -> None:
     ({"user": "u"}, {}, "spec.resourceAttributes: Invalid value: null: exactly one of nonResourceAttributes or "
                         "resourceAttributes must be specified"),
     ({"user": "u", "resourceAttributes": PODS, "nonResourceAttributes": {"path": "/"}}, {},
-     'spec.nonResourceAttributes: Invalid value: {"path":"/"}: cannot be specified in combination with '
+     'spec.nonResourceAttributes: Invalid value: {"Path":"/","Verb":""}: cannot be specified in combination with '
      "resourceAttributes"),
     ({"resourceAttributes": PODS}, {}, 'spec.user: Invalid value: "": at least one of user or group must be specified'),
     ({"user": "u", "resourceAttributes": PODS}, {"labels": {"a": "b"}},

@@ -3,6 +3,8 @@
 import pytest
 from writes import created, updated
 
+from miniapiserver.errors import quote
+
 JSON = dict[str, object]
 
 
@@ -113,3 +115,37 @@ def test_a_refused_change_of_a_claim_shows_the_difference() -> None:
 def test_a_volume_without_capacity_is_told_what_to_have() -> None:
     assert "spec.capacity: Unsupported value: null: supported values: \"storage\"" in problems(
         "persistentvolumes", {"spec": {"accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/x"}}})
+
+
+def test_values_are_quoted_and_ordered_as_go_does() -> None:
+    values = ('a"\\', "a\nb\x01\u00e9\u00a0", {"b": "<", "a": "&"}, {"B": 1, "A": None}, [None])
+    assert [quote(value) for value in values] == [
+        r'"a\"\\"', r'"a\nb\x01é\u00a0"', r'{"a":"\u0026","b":"\u003c"}', '{"B":1,"A":null}', "[null]"]
+
+
+def test_a_role_ref_that_changes_is_shown_as_the_internal_struct() -> None:
+    ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "r"}
+    group = "rbac.authorization.k8s.io"
+    old, _ = created("rolebindings", {"metadata": {"name": "b"}, "roleRef": ref}, group)
+    _, errors = updated("rolebindings", old, {"roleRef": {"name": "z"}}, group)
+    assert words([*errors]) == [
+        'roleRef: Invalid value: {"APIGroup":"rbac.authorization.k8s.io","Kind":"Role","Name":"z"}: '
+        "cannot change roleRef"]
+
+
+def test_a_nodes_pod_cidr_stays_under_either_name() -> None:
+    old, _ = created("nodes", {"metadata": {"name": "n"}, "spec": {"podCIDR": "10.1.0.0/24"}})
+    _, errors = updated("nodes", old, {"spec": {"podCIDR": "10.2.0.0/24"}})
+    assert words([*errors]) == [
+        'spec.podCIDRs: Forbidden: node updates may not change podCIDR except from "" to valid']
+
+
+def test_a_jobs_template_that_changes_is_shown_as_the_internal_struct() -> None:
+    template = {"metadata": {"labels": {"b": "c"}},
+                "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}
+    old, _ = created("jobs", {"metadata": {"name": "j"}, "spec": {"template": template}}, "batch")
+    changed = old["spec"]["template"] | {"spec": old["spec"]["template"]["spec"] | {"hostname": "h"}}
+    _, errors = updated("jobs", old, {"spec": {"template": changed}}, "batch")
+    (error,) = words([*errors])
+    assert error.startswith('spec.template: Invalid value: {"labels":{"b":"c","batch.kubernetes.io/controller-uid":')
+    assert '"Spec":{"Volumes":null,"InitContainers":null,"Containers":[{"Name":"c","Image":"i",' in error
