@@ -20,6 +20,7 @@ def add(commands: Any, command: Command, find: Find) -> None:
     _add_paths(commands, command, find)
     _add_demo(commands, command)
     _add_map(commands, command, find)
+    _add_capture(commands, command, find)
 
 
 def _add_paths(commands: Any, command: Command, find: Find) -> None:
@@ -58,3 +59,16 @@ def _add_map(commands: Any, command: Command, find: Find) -> None:
     found = command(commands, "map", "a live picture of the connections, in your browser", run)
     found.add_argument("--port", type=int, default=0, metavar="PORT", help="on 127.0.0.1; any free one by default")
     found.add_argument("--no-browser", action="store_true", help="only print the address")
+
+
+def _add_capture(commands: Any, command: Command, find: Find) -> None:
+    def run(options: argparse.Namespace) -> int:
+        from miniplane.capture import capture
+
+        return capture(find(options), options.command, options.seconds, options.write, options.look_for)
+
+    capture = command(commands, "capture", "what a packet capture sees of the untrusted network (root, tshark)", run)
+    capture.add_argument("--seconds", type=float, default=10.0, metavar="N", help="how long, without a command (10)")
+    capture.add_argument("--write", type=Path, metavar="FILE", help="keep the packets (pcapng)")
+    capture.add_argument("--look-for", default="", metavar="TEXT", help="exit code 5 if it is readable on the wire")
+    capture.add_argument("command", nargs="*", metavar="-- COMMAND", help="capture while this runs")
