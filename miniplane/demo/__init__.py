@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ def demo(options: argparse.Namespace) -> int:
     scene = SCENES.get(name)
     if scene is None:
         raise OptionsError(f"no scene {name!r}; there are {', '.join(SCENES)}")
+    # Whoever ends us gets what Ctrl-C gets: clusters, attackers and files go with us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if options.map:
         WATCHED_BY.set(_map)
     return _as_json(scene) if options.json else _on_screen(scene, options)

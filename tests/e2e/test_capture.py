@@ -17,7 +17,8 @@ CAN = shutil.which("tshark") is not None and os.geteuid() == 0 and KUBECTL is no
 
 
 def frame(stream: str, source: str, target: str, **facts: str) -> list[str]:
-    known = {"length": "0", "syn": "0", "ack": "1", "protocol": "TCP", "hello": "", "supported": "", "version": ""} | facts
+    known = {"length": "0", "syn": "0", "ack": "1", "protocol": "TCP", "hello": "", "supported": "", "version": ""}
+    known |= facts
     return [stream, *source.split(":"), *target.split(":"), *known.values()]
 
 

@@ -5,6 +5,9 @@ Real clusters, a real kubectl, a real interceptor process. Nothing of a scene is
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,3 +113,18 @@ def test_nobody_who_calls_the_api_server_is_taken_in() -> None:
     assert all(step["exitCode"] != 0 for step in act["steps"])
     assert act["facts"]["handshakesRefused"] == act["facts"]["connections"] >= 3
     assert had(act, NOTHING) == NOTHING
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_demo_that_is_ended_early_leaves_nothing(number: signal.Signals) -> None:
+    """The fixture looks whether a process or a file is left."""
+    environment = dict(os.environ) | {"TMPDIR": str(tempfile.gettempdir()), "NO_COLOR": "1"}
+    argv = [sys.executable, "-m", "miniplane", "demo", "kubelet-ca"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "what you see" in line:
+                process.send_signal(number)
+                break
+        process.communicate(timeout=60)
+    assert process.returncode in (130, 143)
