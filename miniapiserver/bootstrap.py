@@ -134,8 +134,11 @@ class Bootstrap:
         """The Service every pod finds the API by, and who answers it (`pkg/controlplane/reconcilers`)."""
         config, address = self._server.config, self._server.config.external_address
         port = {"name": "https", "port": config.secure_port, "protocol": "TCP"}
-        await self.ensure("servicecidrs.networking.k8s.io", {
-            "metadata": {"name": "kubernetes"}, "spec": {"cidrs": [config.service_cluster_ip_range]}})
+        await self._ensure_raw("servicecidrs.networking.k8s.io", [{
+            "metadata": {"name": "kubernetes"}, "spec": {"cidrs": [config.service_cluster_ip_range]},
+            "status": {"conditions": [{"type": "Ready", "status": "True", "reason": "",
+                                       "lastTransitionTime": self._server.clock.rfc3339(),
+                                       "message": "Kubernetes default Service CIDR is ready"}]}}])
         await self.ensure("services", {
             "metadata": {"name": "kubernetes", "namespace": "default", "labels": KUBERNETES_LABELS},
             "spec": {"type": "ClusterIP", "clusterIP": self._services.first_address,

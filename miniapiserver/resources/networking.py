@@ -234,7 +234,9 @@ class IPAddressStrategy(ObjectStrategy):
 
     def check_update(self, obj: JSON, old: JSON) -> list[FieldError]:
         new, before = ((item.get("spec") or {}).get("parentRef") for item in (obj, old))
-        return self.check(obj) + ([] if new == before else [invalid("spec.parentRef", _internal_parent(new), "field is immutable")])
+        if new == before:
+            return self.check(obj)
+        return [*self.check(obj), invalid("spec.parentRef", _internal_parent(new), "field is immutable")]
 
 
 def _internal_parent(parent: JSON | None) -> JSON | None:
@@ -254,6 +256,15 @@ class ServiceCIDRStrategy(ObjectStrategy):
         if len(cidrs) > 2:
             return [invalid("spec.cidrs", cidrs, "may only hold up to 2 values")]
         return [error for index, cidr in enumerate(cidrs) for error in cidr_errors(cidr or "", f"spec.cidrs[{index}]")]
+
+    def check_update(self, obj: JSON, old: JSON) -> list[FieldError]:
+        """A second family may be added, nothing else changes."""
+        new, before = ((item.get("spec") or {}).get("cidrs") or [] for item in (obj, old))
+        if len(new) != len(before) and (len(before), len(new)) != (1, 2):
+            return [*self.check(obj), invalid("spec.cidrs", new or None, "field is immutable")]
+        changed = [invalid(f"spec.cidrs[{index}]", new[index], "field is immutable")
+                   for index, cidr in enumerate(before) if new[index] != cidr]
+        return self.check(obj) + changed
 
 
 def _hosts(rules: list[JSON]) -> str:

@@ -149,3 +149,33 @@ def test_a_jobs_template_that_changes_is_shown_as_the_internal_struct() -> None:
     (error,) = words([*errors])
     assert error.startswith('spec.template: Invalid value: {"labels":{"b":"c","batch.kubernetes.io/controller-uid":')
     assert '"Spec":{"Volumes":null,"InitContainers":null,"Containers":[{"Name":"c","Image":"i",' in error
+
+
+def test_a_device_is_asked_for_once_unless_the_claim_says_more() -> None:
+    requests = [{"name": "r", "exactly": {"deviceClassName": "x"}}]
+    group = "resource.k8s.io"
+    body = {"metadata": {"name": "c"}, "spec": {"devices": {"requests": requests}}}
+    claim, errors = created("resourceclaims", body, group)
+    template, _ = created("resourceclaimtemplates", {"spec": {"spec": {"devices": {"requests": requests}}}}, group)
+    wanted = [{"name": "r", "exactly": {"deviceClassName": "x", "allocationMode": "ExactCount", "count": 1}}]
+    assert (errors, claim["spec"]["devices"]["requests"]) == ([], wanted)
+    assert template["spec"]["spec"]["devices"]["requests"] == wanted
+
+
+def test_a_device_request_says_what_it_asks_for() -> None:
+    assert problems("resourceclaims", {"spec": {"devices": {"requests": [{"name": "r"}, {"exactly": {}}]}}},
+                    "resource.k8s.io") == [
+        "spec.devices.requests[0]: Required value: exactly one of `exactly` or `firstAvailable` is required",
+        "spec.devices.requests[1].name: Required value",
+        "spec.devices.requests[1].exactly.deviceClassName: Required value"]
+
+
+@pytest.mark.parametrize(("cidrs", "said"), [
+    (["10.0.0.0/16"], []),
+    (["10.0.0.0/16", "fd00::/112"], []),
+    (["10.1.0.0/16"], ['spec.cidrs[0]: Invalid value: "10.1.0.0/16": field is immutable']),
+])
+def test_a_service_cidr_may_only_gain_a_family(cidrs: list[str], said: list[str]) -> None:
+    group = "networking.k8s.io"
+    old, _ = created("servicecidrs", {"metadata": {"name": "k"}, "spec": {"cidrs": ["10.0.0.0/16"]}}, group)
+    assert words([*updated("servicecidrs", old, {"spec": {"cidrs": cidrs}}, group)[1]]) == said
