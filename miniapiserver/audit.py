@@ -1,7 +1,7 @@
 """The audit log: one JSON line per stage of a request (audit.k8s.io/v1 Event).
 
-My job: the policy (first matching rule), the event's form, and lines on disk without ever holding up a request: a bounded queue and
-one writer thread. A full queue drops the line and counts it. The filters start and finish events.
+My job: the policy (first matching rule), the event's form, and lines on disk without ever holding up a request: a
+bounded queue and one writer thread. A full queue drops the line and counts it. The filters start and finish events.
 """
 
 import contextlib
@@ -104,7 +104,8 @@ class Policy:
 
 
 def _rule(rule: Mapping[str, Any]) -> Rule:
-    resources = tuple((item.get("group", ""), tuple(item.get("resources") or ())) for item in rule.get("resources") or [])
+    resources = tuple((item.get("group", ""), tuple(item.get("resources") or ()))
+                      for item in rule.get("resources") or [])
     return Rule(Level(rule["level"]), tuple(rule.get("users") or ()), tuple(rule.get("userGroups") or ()),
                 tuple(rule.get("verbs") or ()), resources, tuple(rule.get("namespaces") or ()),
                 tuple(rule.get("nonResourceURLs") or ()))

@@ -1,7 +1,8 @@
 """The chain every request passes, in order, and the one place where errors become HTTP.
 
-My job: FILTERS below, then dispatch, then the audit and metrics entries. Each filter takes the request and either notes what it found
-or raises an APIError. I own the count of requests in flight. aiohttp calls `Filters.handle`; `endpoints.dispatch` is behind me.
+My job: FILTERS below, then dispatch, then the audit and metrics entries. Each filter takes the request and either
+notes what it found or raises an APIError. I own the count of requests in flight. aiohttp calls `Filters.handle`;
+`endpoints.dispatch` is behind me.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Numbers the API server keeps about itself, in Prometheus' text format.
 
-My job: counters, gauges and histograms cheap enough for every request, and the page `/metrics`. I own the values; filters, storage and
-the path to the nodes add to them. Names are upstream's where upstream has the metric.
+My job: counters, gauges and histograms cheap enough for every request, and the page `/metrics`. I own the values;
+filters, storage and the path to the nodes add to them. Names are upstream's where upstream has the metric.
 """
 
 import bisect
@@ -47,7 +47,8 @@ class Gauge(Counter):
 
 
 class Histogram:
-    def __init__(self, name: str, help_text: str, labels: Labels, buckets: tuple[float, ...] = DURATION_BUCKETS) -> None:
+    def __init__(self, name: str, help_text: str, labels: Labels,
+                 buckets: tuple[float, ...] = DURATION_BUCKETS) -> None:
         self.name, self.help, self.labels, self.kind, self.buckets = name, help_text, labels, "histogram", buckets
         self._counts: dict[Labels, list[float]] = {}
 

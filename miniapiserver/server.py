@@ -135,7 +135,8 @@ async def _assemble(config: Config, clock: Clock, table: TypeTable, registry: Re
     caller.ledger = streams.ledger
     bootstrap = Bootstrap(server, services)
     server.health.add(Check("etcd", lambda: reachable(registry.storage)))
-    server.health.add(Check("informer-sync", lambda: "" if registry.follows_storage else "the watch of the storage is down"),
+    server.health.add(Check("informer-sync",
+                            lambda: "" if registry.follows_storage else "the watch of the storage is down"),
                       ready_only=True)
     server.health.add(Check("poststarthook/start-apiserver-admission-initializer", lambda: ""), ready_only=True)
     server.health.add(Check("poststarthook/rbac/bootstrap-roles",

@@ -1,6 +1,7 @@
 """One object on its way to the client.
 
-My job: the view and media type a request negotiated, applied to an object's bytes. Every endpoint that answers an object ends here.
+My job: the view and media type a request negotiated, applied to an object's bytes. Every endpoint that answers an
+object ends here.
 """
 
 import orjson

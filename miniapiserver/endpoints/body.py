@@ -1,7 +1,7 @@
 """Request bodies, read and decoded.
 
-My job: bytes off the connection within the limit, then an object of the expected kind with the field problems handled as the client asked
-(Ignore, Warn, Strict). The writing endpoints call me.
+My job: bytes off the connection within the limit, then an object of the expected kind with the field problems
+handled as the client asked (Ignore, Warn, Strict). The writing endpoints call me.
 """
 
 from typing import Any

@@ -1,8 +1,8 @@
 """GET pods/log: a container's log, out of the kubelet and on to the client as it comes.
 
 My job: the order of checks, the mapping of the kubelet's answers (client-go `rest.NewGenericServerResponse`), and the
-copy. Plain HTTP, or WebSocket messages for old dashboards.
-Rule: a log that breaks off breaks the client's connection too; it never ends like a whole one.
+copy. Plain HTTP, or WebSocket messages for old dashboards. Rule: a log that breaks off breaks the client's connection
+too; it never ends like a whole one.
 """
 
 import asyncio
@@ -32,6 +32,9 @@ from wire.websocket_session import (
 log = logging.getLogger("apiserver.logs")
 
 MAX_ERROR = 50_000
+#: Seconds until the head of the kubelet's answer. On a connection that was kept nothing else tells that the kubelet
+#: stands still; upstream finds out by HTTP/2 pings (30 s idle, 15 s for the answer).
+HEAD_TIMEOUT = 45.0
 MESSAGE = 16 * 1024
 #: WebSocket subprotocol → whether messages are base64 text.
 WEBSOCKET_PROTOCOLS = {"": False, "binary.k8s.io": False, "base64.binary.k8s.io": True}
@@ -71,11 +74,13 @@ async def _ask(kubelet: ConnectionInfo, info: NodeRequest, container: str, optio
     client = info.path.kubelet_client(kubelet, insecure=options.insecure, purpose="pods/log")
     url = f"https://{join_host_port(kubelet.host, kubelet.port)}{target}"
     try:
-        answer = await client.request("GET", target, [("User-Agent", "kube-apiserver")])
+        answer = await client.request("GET", target, [("User-Agent", "kube-apiserver")], timeout=HEAD_TIMEOUT)
         if 200 <= answer.status <= 206:
             return answer
         async with answer:
             body = await answer.read(MAX_ERROR)
+    except TimeoutError as error:
+        raise PlainInternal(f'Get "{url}": timeout awaiting response headers') from error
     except (WireError, OSError) as error:
         raise PlainInternal(f'Get "{url}": {error}') from error
     if 300 <= answer.status < 400:

@@ -1,7 +1,7 @@
 """Which endpoint serves a request.
 
-My job: two tables: paths that are no resources, and verbs on rows. What matches none is refused as upstream refuses it (404 as Status or
-as the plain page, 405). The filters call me last.
+My job: two tables: paths that are no resources, and verbs on rows. What matches none is refused as upstream refuses
+it (404 as Status or as the plain page, 405). The filters call me last.
 """
 
 from collections.abc import Awaitable, Callable

@@ -15,7 +15,8 @@ from miniapiserver.request import Request
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """`run()` returns "" when healthy, else the reason (which goes to the log, not to the client). It may have to wait."""
+    """`run()` returns "" when healthy, else the reason (which goes to the log, not to the client). It may have to
+    wait."""
 
     name: str
     run: Callable[[], str | Awaitable[str]]

@@ -94,7 +94,8 @@ def _match_problems(options: ListOptions) -> list[FieldError]:
         problems.append(forbidden_field("resourceVersionMatch",
                                         "resourceVersionMatch is forbidden unless resourceVersion is provided"))
     if options.continue_token:
-        problems.append(forbidden_field("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided"))
+        problems.append(forbidden_field("resourceVersionMatch",
+                                        "resourceVersionMatch is forbidden when continue is provided"))
     if match not in MATCHES:
         problems.append(not_supported("resourceVersionMatch", match, (*MATCHES, "")))
     if match == "Exact" and options.resource_version == "0":
@@ -114,8 +115,8 @@ def _watch_problems(options: ListOptions) -> list[FieldError]:
     problems = []
     match = options.resource_version_match
     if options.send_initial_events is not None and match != "NotOlderThan":
-        problems.append(forbidden_field("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to "
-                                        "NotOlderThan"))
+        problems.append(forbidden_field("resourceVersionMatch", "sendInitialEvents requires setting "
+                                        "resourceVersionMatch to NotOlderThan"))
     if options.send_initial_events is None and match:
         problems.append(forbidden_field("resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless "
                                         "sendInitialEvents is provided"))

@@ -1,7 +1,9 @@
-"""log, exec, attach, portforward and proxy: from the API server's core to the endpoints that reach into the nodes' network.
+"""log, exec, attach, portforward and proxy: from the API server's core to the endpoints that reach into the nodes'
+network.
 
-My job: hand an admitted request to its endpoint with what it may look up, and own the one NodePath (egress, TLS, ledger) all of them share.
-`subresources` calls me; `containerlogs`, `remotecommand`, `portforward` and `proxy` do the work.
+My job: hand an admitted request to its endpoint with what it may look up, and own the one NodePath (egress, TLS,
+ledger) all of them share. `subresources` calls me; `containerlogs`, `remotecommand`, `portforward` and `proxy` do the
+work.
 """
 
 import contextlib
@@ -32,8 +34,9 @@ JSON = dict[str, Any]
 
 Endpoint = Callable[[web.BaseRequest, NodeRequest], Awaitable[web.StreamResponse]]
 
-ENDPOINTS: dict[str, Endpoint] = {"log": containerlogs.handle, "exec": remotecommand.handle, "attach": remotecommand.handle,
-                                  "portforward": portforward.handle, "proxy": proxy.handle}
+ENDPOINTS: dict[str, Endpoint] = {"log": containerlogs.handle, "exec": remotecommand.handle,
+                                  "attach": remotecommand.handle, "portforward": portforward.handle,
+                                  "proxy": proxy.handle}
 METHODS: dict[str, tuple[str, ...]] = {
     "log": ("GET",), "exec": ("GET", "POST"), "attach": ("GET", "POST"), "portforward": ("GET", "POST"),
     "proxy": ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
@@ -100,14 +103,16 @@ class NodeStreams:
         if http.method not in METHODS[info.subresource]:
             raise MethodNotAllowed("the server does not allow this method on the requested resource", details={})
         target = NodeRequest(
-            namespace=info.namespace, name=info.name, subresource=info.subresource, objects=self._lookups, path=self._path,
+            namespace=info.namespace, name=info.name, subresource=info.subresource, objects=self._lookups,
+            path=self._path,
             resource=row.plural, tail=info.tail, query=request.query_list, raw_query=http.raw_path.partition("?")[2],
             user=request.user.name, authorize_create=lambda: self._authorize_create(request),
             headers={"Audit-Id": request.audit_id, "Cache-Control": "no-cache, private"})
         return await ENDPOINTS[info.subresource](http, target)
 
     async def _authorize_create(self, request: Request) -> None:
-        """A WebSocket upgrade is a GET; running something still needs the verb create (upstream 1.35). Raises Forbidden."""
+        """A WebSocket upgrade is a GET; running something still needs the verb create (upstream 1.35). Raises
+        Forbidden."""
         info = request.info
         if info.verb == "create":
             return

@@ -1,7 +1,7 @@
 """Paths that are no resources: version, health, metrics, discovery, OpenAPI, token keys.
 
-My job: the table of such paths, and the documents' caching headers. The documents themselves are built by `discovery` and `openapi` from the
-type table, and again when a row comes or goes. `dispatch` calls me.
+My job: the table of such paths, and the documents' caching headers. The documents themselves are built by
+`discovery` and `openapi` from the type table, and again when a row comes or goes. `dispatch` calls me.
 """
 
 from collections.abc import Awaitable, Callable
@@ -34,7 +34,8 @@ class Pages:
         self._exact: dict[str, Page] = {
             "/": self._root, "/version": self._version, "/metrics": self._metrics, "/api": self._discovery,
             "/apis": self._discovery, "/.well-known/openid-configuration": self._issuer,
-            "/openid/v1/jwks": self._token_keys, "/openapi/v2": self._openapi_document, "/openapi/v3": self._openapi_document}
+            "/openid/v1/jwks": self._token_keys, "/openapi/v2": self._openapi_document,
+            "/openapi/v3": self._openapi_document}
 
     async def serve(self, request: Request) -> web.StreamResponse:
         path = request.info.path.rstrip("/") or "/"

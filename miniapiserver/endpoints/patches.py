@@ -1,7 +1,8 @@
 """PATCH bodies as changes.
 
-My job: the table of patch media types, and for each a body → Change that `registry.update` can apply to any stored version of the object.
-The rules of each patch live in `miniapiserver.patch` and `miniapiserver.managedfields`; field validation of the result is done here.
+My job: the table of patch media types, and for each a body → Change that `registry.update` can apply to any stored
+version of the object. The rules of each patch live in `miniapiserver.patch` and `miniapiserver.managedfields`; field
+validation of the result is done here.
 """
 
 from collections.abc import Callable, Sequence
@@ -60,7 +61,8 @@ def patch_kind(request: Request, row: Resource) -> str:
 
 
 def _checked(patch: Patch, new: JSON, shown: str = "", noticed: Sequence[str] = ()) -> JSON:
-    """The patched object, pruned to its type; what was unknown is reported as the client asked, with `shown` or the result.
+    """The patched object, pruned to its type; what was unknown is reported as the client asked, with `shown` or the
+    result.
 
     `noticed` are problems of the patch itself.
     """
@@ -81,7 +83,8 @@ def _checked(patch: Patch, new: JSON, shown: str = "", noticed: Sequence[str] = 
 def _keep_name(patch: Patch, metadata: JSON) -> None:
     name = patch.request.info.name
     if metadata.get("name") != name:
-        raise BadRequest(f"the name of the object ({metadata.get('name', '')}) does not match the name on the URL ({name})")
+        raise BadRequest(f"the name of the object ({metadata.get('name', '')}) does not match the name on the URL "
+                         f"({name})")
 
 
 def _ordinary(patch: Patch, apply: Callable[[JSON], JSON], noticed: Sequence[str], shown: str = "") -> Parsed:

@@ -1,7 +1,7 @@
 """get and list: the HTTP side.
 
-My job: a reading request → bytes the watch cache already has (apiserver `handlers/get.go`). Only transformed views and converted
-versions are decoded. `endpoints.dispatch` calls me.
+My job: a reading request → bytes the watch cache already has (apiserver `handlers/get.go`). Only transformed views
+and converted versions are decoded. `endpoints.dispatch` calls me.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Bodies on their way out: media type, compression, headers.
 
-My job: bytes of JSON (or a dict) → an aiohttp response as upstream writes it (`handlers/responsewriters`). The filters and every
-endpoint end here.
+My job: bytes of JSON (or a dict) → an aiohttp response as upstream writes it (`handlers/responsewriters`). The
+filters and every endpoint end here.
 """
 
 import asyncio
@@ -39,7 +39,8 @@ def headers(request: Request, content_type: str) -> CIMultiDict[str]:
 
 
 def shortened(warnings: list[str]) -> list[str]:
-    """Each text once; when there is too much of them, each cut and no more than fit (apiserver `filters/warning.go`)."""
+    """Each text once; when there is too much of them, each cut and no more than fit (apiserver
+    `filters/warning.go`)."""
     unique = list(dict.fromkeys(warnings))
     if sum(map(len, unique)) <= WARNINGS_TOTAL:
         return unique

@@ -1,7 +1,8 @@
 """What hangs below an object: status, scale, binding, eviction, token, streams and proxies.
 
-My job: the table of subresources and the small ones among them. Parts of the object itself (`/status`, `/approval`, `/finalize`,
-`/ephemeralcontainers`, `/resize`) go through `writing` with the subresource's name; streams go to `nodestreams`.
+My job: the table of subresources and the small ones among them. Parts of the object itself (`/status`, `/approval`,
+`/finalize`, `/ephemeralcontainers`, `/resize`) go through `writing` with the subresource's name; streams go to
+`nodestreams`.
 """
 
 from collections.abc import Awaitable, Callable
@@ -77,8 +78,8 @@ async def bind(server: APIServer, request: Request, row: Resource) -> web.Stream
     def assigned(pod: JSON) -> JSON:
         uid = pod["metadata"]["uid"]
         if metadata.get("uid", uid) not in (uid, ""):
-            raise Conflict.resource("pods/binding", "", name, f"Precondition failed: UID in precondition: {metadata['uid']}, "
-                                    f"UID in object meta: {uid}")
+            raise Conflict.resource("pods/binding", "", name, "Precondition failed: UID in precondition: "
+                                    f"{metadata['uid']}, UID in object meta: {uid}")
         return binding.bind(pod, asked, server.clock.rfc3339())
 
     if write.dry_run:
@@ -95,8 +96,8 @@ async def eviction(server: APIServer, request: Request, row: Resource) -> web.St
     if name != request.info.name:
         raise BadRequest("name in URL does not match name in Eviction object")
     call = server.call(request, write, "eviction")
-    await server.admission.validate(call.attributes(Operation.CREATE, row, asked, None, namespace=request.info.namespace,
-                                                    name=name))
+    await server.admission.validate(call.attributes(Operation.CREATE, row, asked, None,
+                                                    namespace=request.info.namespace, name=name))
     await evict(server.registry, request.info.namespace, name, asked, call)
     return await json_object(request, CREATED, 201)
 

@@ -1,6 +1,7 @@
 """Objects as Tables and as bare metadata.
 
-My job: the transformed bodies a client may ask for with `as=` (apiserver `handlers/response.go`). Pure: objects in, dicts out.
+My job: the transformed bodies a client may ask for with `as=` (apiserver `handlers/response.go`). Pure: objects in,
+dicts out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,7 +42,8 @@ def transform(row: Resource, obj: JSON, representation: Representation, include:
     """One object in the asked view."""
     if representation.view is View.TABLE:
         revision = obj["metadata"].get("resourceVersion")
-        return table(row, [obj], {"resourceVersion": revision} if revision else {}, representation.version, include, now)
+        metadata = {"resourceVersion": revision} if revision else {}
+        return table(row, [obj], metadata, representation.version, include, now)
     if representation.view in (View.PARTIAL, View.PARTIAL_LIST):
         return partial(obj, representation.version)
     return obj

@@ -1,8 +1,8 @@
 """watch: the HTTP side.
 
-My job: a watch request → a long response of one JSON line per event (apiserver `handlers/watch.go`), or one WebSocket text frame per
-event. The lines come ready-made from the watch cache; only Table, PartialObjectMetadata and converted versions are rendered here, once
-for all watchers that ask for the same form. `endpoints.dispatch` calls me.
+My job: a watch request → a long response of one JSON line per event (apiserver `handlers/watch.go`), or one WebSocket
+text frame per event. The lines come ready-made from the watch cache; only Table, PartialObjectMetadata and converted
+versions are rendered here, once for all watchers that ask for the same form. `endpoints.dispatch` calls me.
 """
 
 import random
@@ -49,7 +49,8 @@ async def watch(server: APIServer, request: Request, row: Resource) -> web.Strea
             if options.send_initial_events is False:  # said, not left out: only what happens from now on
                 revision = store.cache.revision
         watching = await store.cache.watch(
-            request.info.namespace if row.namespaced and request.info.namespace else None, name, selection(row, options), after_revision=revision,
+            request.info.namespace if row.namespaced and request.info.namespace else None, name,
+            selection(row, options), after_revision=revision,
             send_initial=bool(options.send_initial_events), bookmarks=options.bookmarks, timeout=timeout)
     except Compacted as error:
         gone = Expired(f"too old resource version: {revision} ({error.oldest})")
@@ -102,7 +103,8 @@ def _renderer(server: APIServer, request: Request, store: Store, representation:
         return _TableRenderer(server, store, representation.version, views.include_object(request.query))
     if representation.view in (View.PARTIAL, View.PARTIAL_LIST):
         version = representation.version
-        return lambda event: event.form(("partial", version, store.row.version), lambda e: _partial_line(store, e, version))
+        return lambda event: event.form(("partial", version, store.row.version),
+                                        lambda e: _partial_line(store, e, version))
     if store.row.conversion is not None:
         return lambda event: event.form(("converted", store.row.group, store.row.version),
                                         lambda e: _converted_line(store, e))
@@ -148,6 +150,7 @@ class _TableRenderer:
                 self._store.row, [], metadata, self._version, self._include, 0.0, columns=False)))
         first, self._first = self._first, False
         obj = self._store.parse(event.cached.data)
-        body = views.table(self._store.row, [obj], {"resourceVersion": str(event.revision)}, self._version, self._include,
+        metadata = {"resourceVersion": str(event.revision)}
+        body = views.table(self._store.row, [obj], metadata, self._version, self._include,
                            self._server.clock.seconds(), columns=first)
         return frame(event.type, orjson.dumps(body))

@@ -1,7 +1,8 @@
 """create, update, patch, delete, deletecollection: the HTTP side.
 
-My job: options and body of a writing request, then `registry`, then the answer (apiserver `handlers/{create,update,patch,delete}.go`).
-`endpoints.dispatch` calls me; the same functions serve `/status` and the other subresources that are parts of the object.
+My job: options and body of a writing request, then `registry`, then the answer (apiserver
+`handlers/{create,update,patch,delete}.go`). `endpoints.dispatch` calls me; the same functions serve `/status` and the
+other subresources that are parts of the object.
 """
 
 from typing import Any
@@ -81,7 +82,8 @@ async def patch(server: APIServer, request: Request, row: Resource) -> web.Strea
     if parsed.creates and store.find(info.namespace, info.name) is None:
         if info.subresource:
             raise store.not_found(info.name)
-        return await _apply_new(server, request, row, parsed.new_object(info.namespace, info.name), representation, write)
+        new = parsed.new_object(info.namespace, info.name)
+        return await _apply_new(server, request, row, new, representation, write)
     data = await update.update(store, _schema(row), info.namespace, info.name, parsed.change, call,
                                server.registry.allocator(row))
     return await answer(server, request, row, data, representation, 200)

@@ -1,6 +1,7 @@
 """IPAddress objects: who holds which cluster IP.
 
-My job: the AddressHolder of `allocation`, on the registry. The object's name is the address, so creating it is taking it.
+My job: the AddressHolder of `allocation`, on the registry. The object's name is the address, so creating it is
+taking it.
 """
 
 import contextlib
@@ -32,7 +33,8 @@ class IPAddresses:
                   "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"}
         await create_raw(self._registry.store_of(STORAGE), {
             "metadata": {"name": address, "labels": labels},
-            "spec": {"parentRef": {"group": "", "resource": "services", "namespace": namespace, "name": name}}}, self._clock)
+            "spec": {"parentRef": {"group": "", "resource": "services", "namespace": namespace, "name": name}},
+        }, self._clock)
 
     async def drop(self, address: str) -> None:
         await self._registry.ready_storage(STORAGE)

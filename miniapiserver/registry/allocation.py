@@ -1,8 +1,8 @@
 """Cluster IPs and node ports: what a Service is given beside what it says.
 
-My job: allocate before a Service is written, give back when the write fails or the Service goes. A cluster IP is held by an
-IPAddress object named after it, as upstream's `ipallocator` does, so that two API servers can never hand out one address twice;
-node ports are held by the Services themselves. `creation`, `update` and `deletion` call me.
+My job: allocate before a Service is written, give back when the write fails or the Service goes. A cluster IP is held
+by an IPAddress object named after it, as upstream's `ipallocator` does, so that two API servers can never hand out
+one address twice; node ports are held by the Services themselves. `creation`, `update` and `deletion` call me.
 """
 
 import asyncio
@@ -145,7 +145,8 @@ class ServiceAllocator:
                 problem = "provided IP is already allocated"
         if problem:
             raise _refused(obj, [FieldError("spec.clusterIPs", "FieldValueInvalid",
-                                            f"Invalid value: [{quote(asked)}]: failed to allocate IP {asked}: {problem}")])
+                                            f"Invalid value: [{quote(asked)}]: failed to allocate IP {asked}: "
+                                            f"{problem}")])
         return asked
 
     async def _hold_any(self, obj: JSON, dry_run: bool) -> str:
@@ -182,7 +183,8 @@ class ServiceAllocator:
             asked = port.get("nodePort")
             if asked and asked in own | taken:
                 continue
-            port["nodePort"] = self._asked_port(obj, index, asked, used) if asked else self._any_port(used | taken | own)
+            port["nodePort"] = (self._asked_port(obj, index, asked, used) if asked
+                                else self._any_port(used | taken | own))
             taken.add(port["nodePort"])
         return taken
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-
 #: 9999-12-31T23:59:59Z
 LAST_SECOND = 253_402_300_799.0
 

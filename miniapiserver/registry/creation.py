@@ -1,7 +1,7 @@
 """How a new object comes to be (apiserver `registry/rest/create.go`, `registry/generic/registry/store.go Create`).
 
-My job: defaults, system metadata, managed fields, admission, preparation, validation, allocation, write: in upstream's order.
-`endpoints.crud` calls me with a decoded body; `store` writes.
+My job: defaults, system metadata, managed fields, admission, preparation, validation, allocation, write: in
+upstream's order. `endpoints.crud` calls me with a decoded body; `store` writes.
 """
 
 import secrets

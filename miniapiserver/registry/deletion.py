@@ -61,8 +61,8 @@ def _check_preconditions(store: Store, obj: JSON, options: DeleteOptions) -> Non
         raise _refused(store, metadata, f"the UID in the precondition ({options.uid}) does not match the UID in record "
                                         f"({metadata['uid']}). The object might have been deleted and then recreated")
     if options.resource_version is not None and options.resource_version != metadata["resourceVersion"]:
-        raise _refused(store, metadata, f"the ResourceVersion in the precondition ({options.resource_version}) does not "
-                                        f"match the ResourceVersion in record ({metadata['resourceVersion']}). "
+        raise _refused(store, metadata, f"the ResourceVersion in the precondition ({options.resource_version}) does "
+                                        f"not match the ResourceVersion in record ({metadata['resourceVersion']}). "
                                         "The object might have been modified")
 
 

@@ -1,7 +1,7 @@
 """Objects as stored bytes and back.
 
-My job: the canonical stored form (compact JSON, kind, apiVersion and metadata first, no resourceVersion) and the splice that adds
-a revision without parsing. The watch cache relies on the same form. Pure.
+My job: the canonical stored form (compact JSON, kind, apiVersion and metadata first, no resourceVersion) and the
+splice that adds a revision without parsing. The watch cache relies on the same form. Pure.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """Evicting a pod: a delete that disruption budgets may refuse.
 
-My job: store what `resources.pods.eviction` decided: first the budget that pays, then the pod's condition, then the delete.
-`endpoints.subresources` calls me.
+My job: store what `resources.pods.eviction` decided: first the budget that pays, then the pod's condition, then the
+delete. `endpoints.subresources` calls me.
 """
 
 from dataclasses import replace

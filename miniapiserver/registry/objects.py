@@ -1,6 +1,7 @@
 """Reading objects by storage name, for those who only look.
 
-My job: the one small protocol that authentication, authorization, admission and the path to the nodes need from the registry.
+My job: the one small protocol that authentication, authorization, admission and the path to the nodes need from the
+registry.
 """
 
 from collections.abc import Iterable

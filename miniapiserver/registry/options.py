@@ -36,7 +36,8 @@ def write_options(request: Request, kind: str, *, is_apply: bool = False) -> Wri
         if is_apply and not manager:
             errors.append(required("fieldManager", "is required for apply patch"))
         if not is_apply and force is not None:
-            errors.append(FieldError("force", "FieldValueForbidden", "Forbidden: may not be specified for non-apply patch"))
+            errors.append(FieldError("force", "FieldValueForbidden",
+                                     "Forbidden: may not be specified for non-apply patch"))
     errors += _manager_problems(manager)
     errors += _dry_run_problems(request.all("dryRun"))
     validation = request.query.get("fieldValidation", "")
@@ -49,7 +50,8 @@ def write_options(request: Request, kind: str, *, is_apply: bool = False) -> Wri
 
 
 def default_manager(user_agent: str) -> str:
-    """The first word of the User-Agent up to its slash, `unknown` without one (`managedfields.go prefixFromUserAgent`)."""
+    """The first word of the User-Agent up to its slash, `unknown` without one (`managedfields.go
+    prefixFromUserAgent`)."""
     prefix = user_agent.split("/")[0][:LONGEST_MANAGER]
     return "".join(char for char in prefix if char.isprintable()) or "unknown"
 

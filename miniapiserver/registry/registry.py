@@ -1,7 +1,7 @@
 """All stores of one API server.
 
-My job: the store of each row, its allocator, and plain reads for those who only look (`objects.Objects`). I own the stores; the caches
-belong to `watchcache`, the rows to the TypeTable.
+My job: the store of each row, its allocator, and plain reads for those who only look (`objects.Objects`). I own the
+stores; the caches belong to `watchcache`, the rows to the TypeTable.
 """
 
 import contextlib

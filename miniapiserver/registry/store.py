@@ -113,7 +113,8 @@ def _differ_in_order_only(one: bytes, other: bytes) -> bool:
 
 
 class StaleWrite(Exception):
-    """Somebody else wrote first, at `revision` (0: deleted). Never leaves the registry: it is retried or becomes a Conflict."""
+    """Somebody else wrote first, at `revision` (0: deleted). Never leaves the registry: it is retried or becomes a
+    Conflict."""
 
     def __init__(self, revision: int = 0) -> None:
         super().__init__(revision)

@@ -1,7 +1,8 @@
 """Issuing service account tokens.
 
-My job: a TokenRequest for a ServiceAccount → the same with status.token (upstream `registry/core/serviceaccount/storage/token.go`).
-`authentication.serviceaccount` says what the claims mean, `certs.jwt` signs. `endpoints.subresources` calls me.
+My job: a TokenRequest for a ServiceAccount → the same with status.token (upstream
+`registry/core/serviceaccount/storage/token.go`). `authentication.serviceaccount` says what the claims mean,
+`certs.jwt` signs. `endpoints.subresources` calls me.
 """
 
 import uuid
@@ -47,7 +48,8 @@ class TokenIssuer:
         review["metadata"] |= {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"],
                                "creationTimestamp": self.clock.rfc3339()}
         promised = claims.promised - self.clock.seconds()
-        review["status"] = {"token": self.signer.sign(claims.claims), "expirationTimestamp": self.clock.rfc3339(promised)}
+        review["status"] = {"token": self.signer.sign(claims.claims),
+                            "expirationTimestamp": self.clock.rfc3339(promised)}
         return review
 
     def _check_uid(self, review: JSON, account: JSON) -> None:
@@ -70,11 +72,12 @@ class TokenIssuer:
             raise NotFound.resource(storage, "", name)
         uid = found["metadata"]["uid"]
         if reference.get("uid") and reference["uid"] != uid:
-            raise Conflict.resource(storage, "", name, f"the UID in the bound object reference ({reference['uid']}) does not "
-                                    f"match the UID in record. The object might have been deleted and then recreated")
+            raise Conflict.resource(storage, "", name, f"the UID in the bound object reference ({reference['uid']}) "
+                                    "does not match the UID in record. The object might have been deleted "
+                                    "and then recreated")
         if storage == "pods" and found["spec"].get("serviceAccountName") != account["metadata"]["name"]:
-            raise BadRequest(f"cannot bind token for serviceaccount \"{account['metadata']['name']}\" to pod running with "
-                             "different serviceaccount name.")
+            raise BadRequest(f"cannot bind token for serviceaccount \"{account['metadata']['name']}\" to pod running "
+                             "with different serviceaccount name.")
         node = found["spec"].get("nodeName", "") if storage == "pods" else ""
         node_object = self.objects.get("nodes", "", node) if node else None
         return BoundObject(kind.lower(), name, uid, node, node_object["metadata"]["uid"] if node_object else "")

@@ -1,8 +1,8 @@
 """How an object changes (apiserver `registry/rest/update.go`, `store.go Update`).
 
-My job: read, let the caller make the new object, check, admit, prepare, validate, write; again when somebody wrote in between and the
-client did not insist on a revision. An update that takes the last finalizer off an object being deleted deletes it.
-PUT, every PATCH and the writing subresources come through here.
+My job: read, let the caller make the new object, check, admit, prepare, validate, write; again when somebody wrote in
+between and the client did not insist on a revision. An update that takes the last finalizer off an object being
+deleted deletes it. PUT, every PATCH and the writing subresources come through here.
 """
 
 from collections.abc import Callable
@@ -30,9 +30,9 @@ ATTEMPTS = 100
 class Change:
     """How to make the new object from the stored one.
 
-    `make(old)` returns a new object (never `old` itself, changed); it may raise an APIError. `tracks_fields` is False when
-    `make` keeps metadata.managedFields itself (server-side apply). `follows` is True when `make` starts from whatever is
-    stored (a patch): then a write that came between is no conflict, `make` is asked again.
+    `make(old)` returns a new object (never `old` itself, changed); it may raise an APIError. `tracks_fields` is False
+    when `make` keeps metadata.managedFields itself (server-side apply). `follows` is True when `make` starts from
+    whatever is stored (a patch): then a write that came between is no conflict, `make` is asked again.
     """
 
     make: Callable[[JSON], JSON]
@@ -131,7 +131,9 @@ async def _write(store: Store, current: Cached, old: JSON, new: JSON, call: Call
 def is_released(obj: JSON) -> bool:
     """Being deleted, nothing left to wait for: no finalizers, no grace, and for a Namespace no content."""
     metadata = obj["metadata"]
-    if not metadata.get("deletionTimestamp") or metadata.get("finalizers") or metadata.get("deletionGracePeriodSeconds"):
+    if not metadata.get("deletionTimestamp"):
+        return False
+    if metadata.get("finalizers") or metadata.get("deletionGracePeriodSeconds"):
         return False
     if obj["kind"] == "Namespace" and obj["apiVersion"] == "v1":
         return not (obj.get("spec") or {}).get("finalizers")

@@ -127,13 +127,17 @@ class Peer:
 
     async def running_pod(self, name: str = "victim", node: str = "") -> None:
         """A busy pod: a line of log every few hundredths of a second."""
-        container = {"name": "c", "image": "busybox", "command": ["sh", "-c", "while true; do echo tick; sleep 0.05; done"]}
+        loop = "while true; do echo tick; sleep 0.05; done"
+        container = {"name": "c", "image": "busybox", "command": ["sh", "-c", loop]}
         spec = {"terminationGracePeriodSeconds": 0, "containers": [container]} | ({"nodeName": node} if node else {})
         pod = {"kind": "Pod", "apiVersion": "v1", "metadata": {"name": name}, "spec": spec}
         await self.ask("POST", f"{NAMESPACE}/pods", pod)
-        async with asyncio.timeout(20):
-            while (await self.ask("GET", f"{NAMESPACE}/pods/{name}"))[1].get("status", {}).get("phase") != "Running":
-                await asyncio.sleep(0.1)
+        for _ in range(200):
+            _, found = await self.ask("GET", f"{NAMESPACE}/pods/{name}")
+            if found.get("status", {}).get("phase") == "Running":
+                return
+            await asyncio.sleep(0.1)
+        raise TimeoutError(f"{name} does not run")
 
     def process(self, name: str) -> "Process":
         found = next(entry for entry in self.cluster.status()["processes"] if entry["name"] == name)

@@ -37,18 +37,30 @@ def clean_logs(miniplane_cluster: TestCluster) -> object:
         assert "Traceback" not in fresh and "hunter2" not in fresh, fresh[-3000:]
 
 
-@pytest.mark.parametrize(("request_bytes", "code"), [
-    (head("GET", "/version").replace(b"Host: h", b"Host : h"), 400), (head("GET", "/version", "A: b\r\n c\r\n"), 400),
-    (head("GET", "/version", "Authorization : Bearer hunter2\r\n"), 400), (head("GET", "/version", "A: b\0c\r\n"), 400),
-    (head("GET", "/version", "A: b\rc\r\n"), 400), (head("POST", "/api", "Content-Length: 1\r\nContent-Length: 2\r\n"), 400),
-    (head("POST", "/api", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n") + b"0\r\n\r\n", 400),
-    (head("POST", "/api", "Content-Length: -1\r\n"), 400), (head("POST", "/api", "Transfer-Encoding: xchunked\r\n"), 400),
-    (b"GET /version HTTP/1.1\r\n\r\n", 400), (head("GET", "/version", "Host: other\r\n"), 400),
-    (b"GET /version HTTP/9.9\r\nHost: h\r\n\r\n", 400), (b"GET /version HTTP/2.0\r\nHost: h\r\n\r\n", 505),
-    (b"\0\1\2\3\r\n\r\n", 400), (b"FOO / HTTP/1.1\r\nHost: h\r\n\r\n", 400), (head("GET", "/" + "a" * 300_000), 431),
-    (head("GET", "/version", "A: " + "a" * 300_000 + "\r\n"), 431), (head("GET", "/version", "A: b\r\n" * 5000), 431),
-    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("request_bytes", "code"),
+    [
+        (head("GET", "/version").replace(b"Host: h", b"Host : h"), 400),
+        (head("GET", "/version", "A: b\r\n c\r\n"), 400),
+        (head("GET", "/version", "Authorization : Bearer hunter2\r\n"), 400),
+        (head("GET", "/version", "A: b\0c\r\n"), 400),
+        (head("GET", "/version", "A: b\rc\r\n"), 400),
+        (head("POST", "/api", "Content-Length: 1\r\nContent-Length: 2\r\n"), 400),
+        (head("POST", "/api", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n") + b"0\r\n\r\n", 400),
+        (head("POST", "/api", "Content-Length: -1\r\n"), 400),
+        (head("POST", "/api", "Transfer-Encoding: xchunked\r\n"), 400),
+        (b"GET /version HTTP/1.1\r\n\r\n", 400),
+        (head("GET", "/version", "Host: other\r\n"), 400),
+        (b"GET /version HTTP/9.9\r\nHost: h\r\n\r\n", 400),
+        (b"GET /version HTTP/2.0\r\nHost: h\r\n\r\n", 505),
+        (b"\0\1\2\3\r\n\r\n", 400),
+        (b"FOO / HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+        (head("GET", "/" + "a" * 300_000), 431),
+        (head("GET", "/version", "A: " + "a" * 300_000 + "\r\n"), 431),
+        (head("GET", "/version", "A: b\r\n" * 5000), 431),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    ],
+)
 async def test_what_is_no_http_is_refused_and_the_connection_ends(peer: Peer, request_bytes: bytes, code: int) -> None:
     answer = await peer.exchange(request_bytes)
     assert int(answer[9:12]) == code
@@ -65,11 +77,21 @@ async def test_an_oversized_body_is_413_with_a_status(peer: Peer, chunked: bool)
     assert (answer[9:12], status["reason"], status["code"]) == (b"413", "RequestEntityTooLarge", 413)
 
 
-@pytest.mark.parametrize("piece", [
-    frame(2, b"\0hi", mask=False), frame(2, b"\0hi", rsv=0x40), frame(3, b"x"), frame(0, b"x"), frame(9, b"x" * 200),
-    frame(9, b"x", fin=False), frame(2, b"", length=1 << 62), frame(2, b"x" * 1000, length=40 << 20), b"\xff" * 3000,
-    frame(8, b"\x03"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "piece",
+    [
+        frame(2, b"\0hi", mask=False),
+        frame(2, b"\0hi", rsv=0x40),
+        frame(3, b"x"),
+        frame(0, b"x"),
+        frame(9, b"x" * 200),
+        frame(9, b"x", fin=False),
+        frame(2, b"", length=1 << 62),
+        frame(2, b"x" * 1000, length=40 << 20),
+        b"\xff" * 3000,
+        frame(8, b"\x03"),
+    ],
+)
 @pytest.mark.parametrize("target", [EXEC, f"{POD}/attach?stdout=1&container=c"])
 async def test_websocket_garbage_ends_with_a_protocol_error(peer: Peer, target: str, piece: bytes) -> None:
     status, rest, closed = await peer.stream(upgrade(target, V5), piece)
@@ -89,10 +111,18 @@ async def test_a_bad_resize_ends_at_most_its_own_session(peer: Peer, resize: byt
     assert status == 101
 
 
-@pytest.mark.parametrize("piece", [
-    b"\xff" * 100, control(1, SYN, version=2), control(4, b"\xff" * 4), control(1, b"\0"), control(1, SYN + b"\xff" * 50),
-    control(1, SYN + ZLIB_BOMB), control(1, b"x" * 100)[:5] + b"\xff\xff\xff" + b"x" * 2_000_000,
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "piece",
+    [
+        b"\xff" * 100,
+        control(1, SYN, version=2),
+        control(4, b"\xff" * 4),
+        control(1, b"\0"),
+        control(1, SYN + b"\xff" * 50),
+        control(1, SYN + ZLIB_BOMB),
+        control(1, b"x" * 100)[:5] + b"\xff\xff\xff" + b"x" * 2_000_000,
+    ],
+)
 @pytest.mark.parametrize(("target", "protocol"), [(EXEC, V4), (f"{POD}/portforward", FORWARD)])
 async def test_spdy_garbage_ends_the_connection(peer: Peer, target: str, protocol: str, piece: bytes) -> None:
     kubelet, server = peer.process("node-1"), peer.process("miniapiserver")
@@ -108,22 +138,35 @@ async def test_garbage_in_a_tunnel_ends_it(peer: Peer, piece: bytes) -> None:
     assert (status, closed) == (101, True)
 
 
-@pytest.mark.parametrize(("target", "protocol", "code"), [
-    (EXEC, "bogus", 403), (f"{POD}/exec?command=ls", V5, 400), (EXEC.replace("container=c", "container=..%2f.."), V5, 400),
-    (f"{NAMESPACE}/pods/none/exec?command=ls&stdout=1", V5, 404), (f"{POD}/portforward", V4, 403),
-    (f"{POD}/portforward?ports=x", "v4.channel.k8s.io ", 400), (f"{NAMESPACE}/pods/none/portforward", TUNNEL, 404),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("target", "protocol", "code"),
+    [
+        (EXEC, "bogus", 403),
+        (f"{POD}/exec?command=ls", V5, 400),
+        (EXEC.replace("container=c", "container=..%2f.."), V5, 400),
+        (f"{NAMESPACE}/pods/none/exec?command=ls&stdout=1", V5, 404),
+        (f"{POD}/portforward", V4, 403),
+        (f"{POD}/portforward?ports=x", "v4.channel.k8s.io ", 400),
+        (f"{NAMESPACE}/pods/none/portforward", TUNNEL, 404),
+    ],
+)
 async def test_a_bad_upgrade_is_refused_before_it_begins(peer: Peer, target: str, protocol: str, code: int) -> None:
     status, _, _ = await peer.stream(upgrade(target, protocol), linger=0.2)
     assert status == code
 
 
-@pytest.mark.parametrize(("query", "code", "words"), [
-    ("tailLines=-1", 422, "must be greater than or equal to 0"), ("limitBytes=0", 422, "must be greater than 0"),
-    ("limitBytes=99999999999999999999", 400, "value out of range"), ("sinceTime=yesterday", 400, "parsing time"),
-    ("container=nope", 400, "container nope is not valid for pod victim"), ("previous=1", 400, "previous terminated container"),
-    ("sinceSeconds=1&sinceTime=2020-01-01T00:00:00Z", 422, "at most one of"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("query", "code", "words"),
+    [
+        ("tailLines=-1", 422, "must be greater than or equal to 0"),
+        ("limitBytes=0", 422, "must be greater than 0"),
+        ("limitBytes=99999999999999999999", 400, "value out of range"),
+        ("sinceTime=yesterday", 400, "parsing time"),
+        ("container=nope", 400, "container nope is not valid for pod victim"),
+        ("previous=1", 400, "previous terminated container"),
+        ("sinceSeconds=1&sinceTime=2020-01-01T00:00:00Z", 422, "at most one of"),
+    ],
+)
 async def test_bad_log_options(peer: Peer, query: str, code: int, words: str) -> None:
     answered, body = await peer.ask("GET", f"{POD}/log?{query}")
     assert (answered, body["kind"]) == (code, "Status")

@@ -152,7 +152,7 @@ async def test_the_logs_tell_no_secret_and_no_traceback(peer: Peer) -> None:
     for path in (peer.cluster.state.path / "logs").iterdir():
         text = path.read_text()
         for forbidden in ("hunter2", issued, "Traceback"):
-            assert forbidden not in text, f"{path.name}: {text[text.index(forbidden) - 200:][:2000]}"
+            assert forbidden not in text, f"{path.name}: {text[text.index(forbidden) - 200 :][:2000]}"
 
 
 async def test_an_api_server_that_restarts_under_streams_ends_quickly_and_well(peer: Peer) -> None:

@@ -80,10 +80,18 @@ def config_of(folder: Path, **changes: Any) -> Config:
         (folder / name).touch()
     tokens = folder / "tokens.csv"
     tokens.write_text(f"{ADMIN},admin,1,system:masters\n{NOBODY},nobody,2\n")
-    plain = Config(bind_address="127.0.0.1", tls_cert_file=folder / "tls.crt", tls_private_key_file=folder / "tls.key",
-                   token_auth_file=tokens, authorization_mode=("RBAC",), storage_path=folder / "storage.db",
-                   service_cluster_ip_range="127.96.0.0/28", service_node_port_range="30000-30007",
-                   audit_log_path=str(folder / "audit.log"), disable_admission_plugins=("ServiceAccount",))
+    plain = Config(
+        bind_address="127.0.0.1",
+        tls_cert_file=folder / "tls.crt",
+        tls_private_key_file=folder / "tls.key",
+        token_auth_file=tokens,
+        authorization_mode=("RBAC",),
+        storage_path=folder / "storage.db",
+        service_cluster_ip_range="127.96.0.0/28",
+        service_node_port_range="30000-30007",
+        audit_log_path=str(folder / "audit.log"),
+        disable_admission_plugins=("ServiceAccount",),
+    )
     return replace(plain, **changes)
 
 
@@ -102,10 +110,18 @@ NUMBERS = itertools.count()
 
 
 def config_map(name: str = "", **metadata: Any) -> JSON:
-    return {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": name or f"cm-{next(NUMBERS)}"} | metadata,
-            "data": {}}
+    return {
+        "kind": "ConfigMap",
+        "apiVersion": "v1",
+        "metadata": {"name": name or f"cm-{next(NUMBERS)}"} | metadata,
+        "data": {},
+    }
 
 
 def service(name: str, kind: str = "ClusterIP", **spec: Any) -> JSON:
-    return {"kind": "Service", "apiVersion": "v1", "metadata": {"name": name},
-            "spec": {"type": kind, "ports": [{"port": 80, "protocol": "TCP"}]} | spec}
+    return {
+        "kind": "Service",
+        "apiVersion": "v1",
+        "metadata": {"name": name},
+        "spec": {"type": kind, "ports": [{"port": 80, "protocol": "TCP"}]} | spec,
+    }

@@ -30,7 +30,12 @@ async def lines(server: Server, uri: str) -> list[dict[str, Any]]:
 async def test_an_entry_says_who_what_where_and_what_came_of_it(server: Server) -> None:
     await server.ask("POST", CONFIGMAPS, config_map("seen"), User_Agent="test/1.0", Audit_ID="my-id")
     (line,) = await lines(server, CONFIGMAPS)
-    assert (line["auditID"], line["stage"], line["verb"], line["level"]) == ("my-id", "ResponseComplete", "create", "Metadata")
+    assert (line["auditID"], line["stage"], line["verb"], line["level"]) == (
+        "my-id",
+        "ResponseComplete",
+        "create",
+        "Metadata",
+    )
     assert (line["user"]["username"], line["userAgent"], line["sourceIPs"]) == ("admin", "test/1.0", ["127.0.0.1"])
     assert line["responseStatus"]["code"] == 201 and "requestObject" not in line
     assert line["objectRef"] == {"resource": "configmaps", "namespace": "default", "apiVersion": "v1"}
@@ -82,7 +87,9 @@ async def test_a_client_that_left_is_499(server: Server) -> None:
 
 
 async def test_bytes_that_are_no_text_are_written_all_the_same(server: Server) -> None:
-    answer = await server.raw(b"GET /version?a=%ff HTTP/1.1\r\nHost: h\r\nUser-Agent: \xff\xfe\r\nConnection: close\r\n\r\n")
+    answer = await server.raw(
+        b"GET /version?a=%ff HTTP/1.1\r\nHost: h\r\nUser-Agent: \xff\xfe\r\nConnection: close\r\n\r\n"
+    )
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert (await lines(server, "/version?a=%ff"))[0]["userAgent"]
 
@@ -100,7 +107,12 @@ rules:
 """)
     async with serving(tmp_path, audit_policy_file=policy) as server:
         await server.get(f"{CONFIGMAPS}")
-        secret = {"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "s"}, "stringData": {"password": "hunter2"}}
+        secret = {
+            "kind": "Secret",
+            "apiVersion": "v1",
+            "metadata": {"name": "s"},
+            "stringData": {"password": "hunter2"},
+        }
         assert (await server.ask("POST", SECRETS, secret)).code == 201
         await server.ask("POST", f"{CONFIGMAPS}?x=1", config_map("logged"))
         (full,) = await lines(server, f"{CONFIGMAPS}?x=1")
@@ -112,8 +124,11 @@ rules:
 
 async def test_neither_logs_nor_audit_hold_tokens_or_bodies(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    await server.ask("POST", SECRETS, {"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "s"},
-                                       "stringData": {"password": "hunter2"}})
+    await server.ask(
+        "POST",
+        SECRETS,
+        {"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "s"}, "stringData": {"password": "hunter2"}},
+    )
     await server.ask("POST", SECRETS, b'{"password": "hunter2"')
     await server.raw(b"GET / HTTP/1.1\r\nHost: h\r\nAuthorization : Bearer " + ADMIN.encode() + b"\r\n\r\n")
     await server.ask("GET", SECRETS, token="wrong-token-hunter2")
@@ -123,7 +138,9 @@ async def test_neither_logs_nor_audit_hold_tokens_or_bodies(server: Server, capl
         assert secret not in caplog.text and secret not in audit
 
 
-async def test_an_answer_that_breaks_is_cut_off_and_not_continued(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_that_breaks_is_cut_off_and_not_continued(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def broken(self: Watch) -> Any:
         raise Expired("gone in the middle")
 
@@ -152,8 +169,16 @@ async def test_a_full_disk_stops_the_log_and_nothing_else(tmp_path: Path) -> Non
         assert server.parts.server.audit is not None and server.parts.server.audit.dropped
 
 
-@pytest.mark.parametrize("text", ["", "kind: Pod", "kind: Policy\napiVersion: v1", "[", "kind: Policy\napiVersion: "
-                                  "audit.k8s.io/v1\nrules: [{level: Everything}]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "kind: Pod",
+        "kind: Policy\napiVersion: v1",
+        "[",
+        "kind: Policy\napiVersion: audit.k8s.io/v1\nrules: [{level: Everything}]",
+    ],
+)
 def test_a_policy_that_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "policy").write_text(text)
     with pytest.raises(ConfigError, match="--audit-policy-file"):

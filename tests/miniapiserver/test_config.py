@@ -12,24 +12,42 @@ from miniapiserver.config import Config, ConfigError, node_ports, parse
 def usable(tmp_path: Path) -> list[str]:
     for name in ("tls.crt", "tls.key"):
         (tmp_path / name).touch()
-    return [f"--tls-cert-file={tmp_path}/tls.crt", f"--tls-private-key-file={tmp_path}/tls.key",
-            f"--storage-path={tmp_path}/s.db"]
+    return [
+        f"--tls-cert-file={tmp_path}/tls.crt",
+        f"--tls-private-key-file={tmp_path}/tls.key",
+        f"--storage-path={tmp_path}/s.db",
+    ]
 
 
 def test_flags_become_one_frozen_value(usable: list[str]) -> None:
-    config = parse([*usable, "--authorization-mode=Node,RBAC", "--secure-port", "0", "--request-timeout=1m",
-                    "--anonymous-auth=false", "--enable-bootstrap-token-auth", "--proxy-allow-cidrs=127.0.0.0/8"])
+    config = parse(
+        [
+            *usable,
+            "--authorization-mode=Node,RBAC",
+            "--secure-port",
+            "0",
+            "--request-timeout=1m",
+            "--anonymous-auth=false",
+            "--enable-bootstrap-token-auth",
+            "--proxy-allow-cidrs=127.0.0.0/8",
+        ]
+    )
     assert (config.authorization_mode, config.secure_port, config.request_timeout) == (("Node", "RBAC"), 0, 60.0)
     assert (config.anonymous_auth, config.enable_bootstrap_token_auth) == (False, True)
 
 
-@pytest.mark.parametrize(("flags", "words"), [
-    (["--authorization-mode=Everybody"], "--authorization-mode: 'Everybody' is not one of"),
-    (["--kubelet-client-certificate=/x"], "go together"), (["--etcd-servers=http://127.0.0.1:1"], "exactly one of"),
-    (["--service-cluster-ip-range=10.0.0.1/8"], "10.0.0.1/8"), (["--proxy-allow-cidrs=everything"], "everything"),
-    (["--client-ca-file=/nonexistent"], "--client-ca-file: no such file: /nonexistent"),
-    (["--insecure-port=99999"], "--insecure-port: 99999"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--authorization-mode=Everybody"], "--authorization-mode: 'Everybody' is not one of"),
+        (["--kubelet-client-certificate=/x"], "go together"),
+        (["--etcd-servers=http://127.0.0.1:1"], "exactly one of"),
+        (["--service-cluster-ip-range=10.0.0.1/8"], "10.0.0.1/8"),
+        (["--proxy-allow-cidrs=everything"], "everything"),
+        (["--client-ca-file=/nonexistent"], "--client-ca-file: no such file: /nonexistent"),
+        (["--insecure-port=99999"], "--insecure-port: 99999"),
+    ],
+)
 def test_what_cannot_be_used_is_one_line(usable: list[str], flags: list[str], words: str) -> None:
     with pytest.raises(ConfigError, match=words) as refused:
         parse([*usable, *flags])
@@ -39,7 +57,7 @@ def test_what_cannot_be_used_is_one_line(usable: list[str], flags: list[str], wo
 @pytest.mark.parametrize("missing", [0, 1, 2])
 def test_certificate_key_and_storage_are_required(usable: list[str], missing: int) -> None:
     with pytest.raises(ConfigError):
-        parse(usable[:missing] + usable[missing + 1:])
+        parse(usable[:missing] + usable[missing + 1 :])
 
 
 @pytest.mark.parametrize("text", ["", "30000", "32767-30000", "0-10", "30000-70000", "a-b", "-1-5"])

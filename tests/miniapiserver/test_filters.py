@@ -1,4 +1,4 @@
-"""What the core answers, whatever is sent: the right Status, the right headers, and a connection that goes on or ends."""
+"""What the core answers, whatever is sent: the right Status and headers, a connection that goes on or ends."""
 
 import asyncio
 import gzip
@@ -21,13 +21,15 @@ from miniapiserver.filters import parse_duration
 PODS = f"{NAMESPACE}/pods"
 TOKEN = f"Authorization: Bearer {ADMIN}\r\n"
 YAML_BOMB = b"a: &a [x,x,x,x,x,x,x,x,x]\n" + b"".join(
-    b"%c: &%c [%s]\n" % (98 + n, 98 + n, b",".join([b"*%c" % (97 + n)] * 9)) for n in range(9))
+    b"%c: &%c [%s]\n" % (98 + n, 98 + n, b",".join([b"*%c" % (97 + n)] * 9)) for n in range(9)
+)
 MERGE, JSON_PATCH, STRATEGIC, APPLY = (f"application/{name}" for name in (
     "merge-patch+json", "json-patch+json", "strategic-merge-patch+json", "apply-patch+yaml"))  # fmt: skip
 
 
 #: One server for all: what is tested here leaves nothing behind that another test could stumble over.
 module_loop = pytest.mark.asyncio(loop_scope="module")
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
@@ -39,40 +41,64 @@ def head(method: str, target: str, headers: str = "") -> bytes:
     return f"{method} {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{TOKEN}{headers}\r\n".encode("latin-1")
 
 
-@pytest.mark.parametrize(("path", "code", "reason"), [
-    (f"{PODS}?limit=x", 400, "BadRequest"), (f"{PODS}?limit=99999999999999999999", 400, "BadRequest"),
-    (f"{PODS}?watch=1&timeoutSeconds=x", 400, "BadRequest"), (f"{PODS}?resourceVersion=x", 400, "BadRequest"),
-    (f"{PODS}?resourceVersion=99999999999999999999999", 400, "BadRequest"),
-    (f"{PODS}?resourceVersion=99999&limit=1", 504, "Timeout"), (f"{PODS}?continue=abc", 400, "BadRequest"),
-    (f"{PODS}?labelSelector=a+in+(", 400, "BadRequest"), (f"{PODS}?fieldSelector=x", 400, "BadRequest"),
-    (f"{PODS}?fieldSelector=spec.nope=1", 400, "BadRequest"), (f"{PODS}?resourceVersionMatch=foo", 422, "Invalid"),
-    (f"{PODS}?timeout=x", 400, "BadRequest"), (f"{PODS}/%zz", 400, "BadRequest"), (f"{PODS}/%", 400, "BadRequest"),
-    (f"{PODS}/%00", 404, "NotFound"), (f"{PODS}/%2e%2e%2fx", 404, "NotFound"), (f"{PODS}/x/%70roxy", 404, "NotFound"),
-    (f"{PODS}/../x", 404, "NotFound"), ("/api/v1/nope", 404, "NotFound"), ("/apis/apps/v9/deployments", 404, "NotFound"),
-    (f"{PODS}/x/nope", 404, "NotFound"), (f"{NAMESPACE}/nodes", 404, "NotFound"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "code", "reason"),
+    [
+        (f"{PODS}?limit=x", 400, "BadRequest"),
+        (f"{PODS}?limit=99999999999999999999", 400, "BadRequest"),
+        (f"{PODS}?watch=1&timeoutSeconds=x", 400, "BadRequest"),
+        (f"{PODS}?resourceVersion=x", 400, "BadRequest"),
+        (f"{PODS}?resourceVersion=99999999999999999999999", 400, "BadRequest"),
+        (f"{PODS}?resourceVersion=99999&limit=1", 504, "Timeout"),
+        (f"{PODS}?continue=abc", 400, "BadRequest"),
+        (f"{PODS}?labelSelector=a+in+(", 400, "BadRequest"),
+        (f"{PODS}?fieldSelector=x", 400, "BadRequest"),
+        (f"{PODS}?fieldSelector=spec.nope=1", 400, "BadRequest"),
+        (f"{PODS}?resourceVersionMatch=foo", 422, "Invalid"),
+        (f"{PODS}?timeout=x", 400, "BadRequest"),
+        (f"{PODS}/%zz", 400, "BadRequest"),
+        (f"{PODS}/%", 400, "BadRequest"),
+        (f"{PODS}/%00", 404, "NotFound"),
+        (f"{PODS}/%2e%2e%2fx", 404, "NotFound"),
+        (f"{PODS}/x/%70roxy", 404, "NotFound"),
+        (f"{PODS}/../x", 404, "NotFound"),
+        ("/api/v1/nope", 404, "NotFound"),
+        ("/apis/apps/v9/deployments", 404, "NotFound"),
+        (f"{PODS}/x/nope", 404, "NotFound"),
+        (f"{NAMESPACE}/nodes", 404, "NotFound"),
+    ],
+)
 @module_loop
 async def test_a_bad_path_or_query_is_a_status(server: Server, path: str, code: int, reason: str) -> None:
     answer = orjson.loads((await server.raw(head("GET", path))).partition(b"\r\n\r\n")[2])
     assert (answer["kind"], answer["status"], answer["code"], answer["reason"]) == ("Status", "Failure", code, reason)
 
 
-@pytest.mark.parametrize(("body", "media_type", "code"), [
-    (b"", "application/json", 400), (b"{", "application/json", 400), (b"[]", "application/json", 400),
-    (b"null", "application/json", 400), (b"[" * 1_000_000, "application/json", 400),
-    (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "application/json", 400),
-    (b'{"kind":"ConfigMap","apiVersion":"v1","data":{"a":"\xff"}}', "application/json", 400),
-    (b'{"kind":"Pod","apiVersion":"v1"}', "application/json", 400),
-    (b'{"kind":1,"apiVersion":[],"metadata":"x"}', "application/json", 400),
-    (b'{"kind":"ConfigMap","apiVersion":"v1","metadata":null}', "application/json", 422),
-    (b'{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"../../x"}}', "application/json", 422),
-    (b"kind: ConfigMap\napiVersion: v1\nmetadata: {name: b}\n" + YAML_BOMB, "application/yaml", 400),
-    (b"[" * 100_000, "application/yaml", 400), (b"data: &a {x: *a}\n", "application/yaml", 400),
-    (b"!!python/object/apply:os.system [id]", "application/yaml", 400),
-    (b"k8s\0" + b"\xff" * 100, "application/vnd.kubernetes.protobuf", 400),
-    (b"k8s\0\x12\xff\xff\xff\xff\xff\xff\xff\xff\x7f", "application/vnd.kubernetes.protobuf", 400),
-    (b"\n\x02v1", "application/vnd.kubernetes.protobuf", 400), (b"{}", "text/plain", 415), (b"{}", "multipart/form-data", 415),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("body", "media_type", "code"),
+    [
+        (b"", "application/json", 400),
+        (b"{", "application/json", 400),
+        (b"[]", "application/json", 400),
+        (b"null", "application/json", 400),
+        (b"[" * 1_000_000, "application/json", 400),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "application/json", 400),
+        (b'{"kind":"ConfigMap","apiVersion":"v1","data":{"a":"\xff"}}', "application/json", 400),
+        (b'{"kind":"Pod","apiVersion":"v1"}', "application/json", 400),
+        (b'{"kind":1,"apiVersion":[],"metadata":"x"}', "application/json", 400),
+        (b'{"kind":"ConfigMap","apiVersion":"v1","metadata":null}', "application/json", 422),
+        (b'{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"../../x"}}', "application/json", 422),
+        (b"kind: ConfigMap\napiVersion: v1\nmetadata: {name: b}\n" + YAML_BOMB, "application/yaml", 400),
+        (b"[" * 100_000, "application/yaml", 400),
+        (b"data: &a {x: *a}\n", "application/yaml", 400),
+        (b"!!python/object/apply:os.system [id]", "application/yaml", 400),
+        (b"k8s\0" + b"\xff" * 100, "application/vnd.kubernetes.protobuf", 400),
+        (b"k8s\0\x12\xff\xff\xff\xff\xff\xff\xff\xff\x7f", "application/vnd.kubernetes.protobuf", 400),
+        (b"\n\x02v1", "application/vnd.kubernetes.protobuf", 400),
+        (b"{}", "text/plain", 415),
+        (b"{}", "multipart/form-data", 415),
+    ],
+)
 @module_loop
 async def test_a_bad_body_is_a_status_and_quickly(server: Server, body: bytes, media_type: str, code: int) -> None:
     begun = time.monotonic()
@@ -81,19 +107,31 @@ async def test_a_bad_body_is_a_status_and_quickly(server: Server, body: bytes, m
     assert time.monotonic() - begun < 2
 
 
-@pytest.mark.parametrize(("body", "media_type", "codes"), [
-    (b"{}", "application/json", {415}), (b"[]", MERGE, {400}), (b'{"metadata":null}', MERGE, {400}),
-    (b'{"metadata":"x"}', MERGE, {422}), (b'{"kind":"Pod"}', MERGE, {422, 400}), (b"{}", JSON_PATCH, {400}),
-    (b'[{"op":"remove","path":"/metadata"}]', JSON_PATCH, {400}), (b'[{"op":"x"}]', JSON_PATCH, {422}),
-    (b'[{"op":"remove","path":""}]', JSON_PATCH, {400, 422}),
-    (b"[" + b",".join([b'{"op":"test","path":"/kind","value":1}'] * 10_001) + b"]", JSON_PATCH, {413}),
-    (b'{"metadata":{"$setElementOrder/finalizers":5}}', STRATEGIC, {400, 422}), (b"[]", APPLY, {400}),
-    (YAML_BOMB, APPLY, {400}), (b'{"metadata":{"resourceVersion":"1"}}', MERGE, {409}),
-    (b'{"metadata":{"uid":"other"}}', MERGE, {409}), (b'{"metadata":{"name":"other"}}', MERGE, {400}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("body", "media_type", "codes"),
+    [
+        (b"{}", "application/json", {415}),
+        (b"[]", MERGE, {400}),
+        (b'{"metadata":null}', MERGE, {400}),
+        (b'{"metadata":"x"}', MERGE, {422}),
+        (b'{"kind":"Pod"}', MERGE, {422, 400}),
+        (b"{}", JSON_PATCH, {400}),
+        (b'[{"op":"remove","path":"/metadata"}]', JSON_PATCH, {400}),
+        (b'[{"op":"x"}]', JSON_PATCH, {422}),
+        (b'[{"op":"remove","path":""}]', JSON_PATCH, {400, 422}),
+        (b"[" + b",".join([b'{"op":"test","path":"/kind","value":1}'] * 10_001) + b"]", JSON_PATCH, {413}),
+        (b'{"metadata":{"$setElementOrder/finalizers":5}}', STRATEGIC, {400, 422}),
+        (b"[]", APPLY, {400}),
+        (YAML_BOMB, APPLY, {400}),
+        (b'{"metadata":{"resourceVersion":"1"}}', MERGE, {409}),
+        (b'{"metadata":{"uid":"other"}}', MERGE, {409}),
+        (b'{"metadata":{"name":"other"}}', MERGE, {400}),
+    ],
+)
 @module_loop
 async def test_a_bad_patch_is_a_status_and_changes_nothing(
-        server: Server, body: bytes, media_type: str, codes: set[int]) -> None:
+    server: Server, body: bytes, media_type: str, codes: set[int]
+) -> None:
     await server.ask("POST", CONFIGMAPS, config_map("victim"))
     before = await server.get(f"{CONFIGMAPS}/victim")
     answer = await server.ask("PATCH", f"{CONFIGMAPS}/victim?fieldManager=m", body, Content_Type=media_type)
@@ -106,8 +144,12 @@ async def test_a_bad_patch_is_a_status_and_changes_nothing(
 async def test_no_grace_is_too_odd_for_a_delete(server: Server, grace: str) -> None:
     await server.ask("POST", CONFIGMAPS, config_map("odd"))
     assert (await server.ask("DELETE", f"{CONFIGMAPS}/odd?gracePeriodSeconds={grace}")).code == 200
-    pod = {"kind": "Pod", "apiVersion": "v1", "metadata": {"name": f"odd{grace}"}, "spec": {"nodeName": "n", "containers": [
-        {"name": "c", "image": "i"}]}}
+    pod = {
+        "kind": "Pod",
+        "apiVersion": "v1",
+        "metadata": {"name": f"odd{grace}"},
+        "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i"}]},
+    }
     assert (await server.ask("POST", PODS, pod)).code == 201
     assert (await server.ask("DELETE", f"{PODS}/odd{grace}?gracePeriodSeconds={grace}")).code in (200, 422)
 
@@ -118,8 +160,12 @@ async def test_no_grace_is_too_odd_for_a_delete(server: Server, grace: str) -> N
 async def test_a_body_beyond_the_limit_is_413_as_a_status(server: Server, method: str, chunked: bool) -> None:
     path = CONFIGMAPS if method == "POST" else f"{CONFIGMAPS}/x"
     body = b" " * (3 * 1024 * 1024 + 1)
-    sent = head(method, path, "Content-Type: application/merge-patch+json\r\n" + (
-        "Transfer-Encoding: chunked\r\n" if chunked else f"Content-Length: {len(body)}\r\n"))
+    sent = head(
+        method,
+        path,
+        "Content-Type: application/merge-patch+json\r\n"
+        + ("Transfer-Encoding: chunked\r\n" if chunked else f"Content-Length: {len(body)}\r\n"),
+    )
     sent += b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if chunked else body
     answer = await server.raw(sent)
     assert answer.startswith(b"HTTP/1.1 413 ")
@@ -129,14 +175,18 @@ async def test_a_body_beyond_the_limit_is_413_as_a_status(server: Server, method
 @module_loop
 async def test_a_body_at_the_limit_is_read(server: Server) -> None:
     body = b'{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"big"}}'
-    sent = head("POST", f"{CONFIGMAPS}?dryRun=All", f"Content-Length: {3 * 1024 * 1024}\r\n") + body.ljust(3 * 1024 * 1024)
+    sent = head("POST", f"{CONFIGMAPS}?dryRun=All", f"Content-Length: {3 * 1024 * 1024}\r\n") + body.ljust(
+        3 * 1024 * 1024
+    )
     assert (await server.raw(sent)).startswith(b"HTTP/1.1 201 ")
 
 
 @module_loop
 async def test_a_client_that_waits_to_be_invited_is(server: Server) -> None:
     body = b'{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"invited"}}'
-    answer = await server.raw(head("POST", CONFIGMAPS, f"Expect: 100-continue\r\nContent-Length: {len(body)}\r\n") + body)
+    answer = await server.raw(
+        head("POST", CONFIGMAPS, f"Expect: 100-continue\r\nContent-Length: {len(body)}\r\n") + body
+    )
     assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 ")
 
 
@@ -146,11 +196,24 @@ async def test_a_client_whose_body_is_too_large_is_not_invited(server: Server) -
     assert answer.startswith(b"HTTP/1.1 413 ")
 
 
-@pytest.mark.parametrize(("method", "path", "code"), [
-    ("HEAD", "/version", 200), ("HEAD", "/healthz", 200), ("HEAD", PODS, 405), ("HEAD", f"{PODS}?watch=1", 405),
-    ("OPTIONS", PODS, 405), ("TRACE", PODS, 405), ("OPTIONS", "*", 404), ("CONNECT", "h:443", 404), ("POST", "/version", 405),
-    ("PUT", PODS, 405), ("POST", f"{PODS}/p/log", 405), ("GET", "https://h/version", 200), ("GET", "//version", 404),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        ("HEAD", "/version", 200),
+        ("HEAD", "/healthz", 200),
+        ("HEAD", PODS, 405),
+        ("HEAD", f"{PODS}?watch=1", 405),
+        ("OPTIONS", PODS, 405),
+        ("TRACE", PODS, 405),
+        ("OPTIONS", "*", 404),
+        ("CONNECT", "h:443", 404),
+        ("POST", "/version", 405),
+        ("PUT", PODS, 405),
+        ("POST", f"{PODS}/p/log", 405),
+        ("GET", "https://h/version", 200),
+        ("GET", "//version", 404),
+    ],
+)
 @module_loop
 async def test_methods_and_targets_nobody_serves(server: Server, method: str, path: str, code: int) -> None:
     answer = await server.raw(head(method, path))
@@ -172,15 +235,22 @@ async def test_a_bad_bearer_is_401_and_never_anonymous(server: Server) -> None:
 async def test_what_a_user_may_not_do_is_403_and_says_so(server: Server) -> None:
     answer = await server.ask("GET", CONFIGMAPS, token=NOBODY)
     assert (answer.code, answer.reason) == (403, "Forbidden")
-    assert 'User "nobody" cannot list resource "configmaps" in API group "" in the namespace "default"' in answer.raw.decode(
-        ).replace("\\", "")
+    assert (
+        'User "nobody" cannot list resource "configmaps" in API group "" in the namespace "default"'
+        in answer.raw.decode().replace("\\", "")
+    )
     assert (await server.get(CONFIGMAPS)).code == 200
 
 
-@pytest.mark.parametrize(("headers", "code"), [
-    ({"Impersonate_User": "bob"}, 403), ({"Impersonate_Group": "system:masters"}, 400), ({"Impersonate_Uid": "1"}, 400),
-    ({"Impersonate_User": "bob", "Impersonate_Group": "system:masters"}, 200),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({"Impersonate_User": "bob"}, 403),
+        ({"Impersonate_Group": "system:masters"}, 400),
+        ({"Impersonate_Uid": "1"}, 400),
+        ({"Impersonate_User": "bob", "Impersonate_Group": "system:masters"}, 200),
+    ],
+)
 @module_loop
 async def test_impersonation(server: Server, headers: dict[str, str], code: int) -> None:
     assert (await server.get(CONFIGMAPS, **headers)).code == code
@@ -191,7 +261,10 @@ async def test_impersonation(server: Server, headers: dict[str, str], code: int)
 async def test_unknown_fields_become_warnings_that_fit_a_head(server: Server) -> None:
     few = config_map("few") | {"spec\u0000\r\n": 1, "two": 2}
     answer = await server.ask("POST", f"{CONFIGMAPS}?dryRun=All", few)
-    assert answer.headers.getall("Warning") == ['299 - "unknown field \\"spec   \\""', '299 - "unknown field \\"two\\""']
+    assert answer.headers.getall("Warning") == [
+        '299 - "unknown field \\"spec   \\""',
+        '299 - "unknown field \\"two\\""',
+    ]
     many = config_map("many") | {f"field{number:0100}": 1 for number in range(5000)}
     answer = await server.ask("POST", f"{CONFIGMAPS}?dryRun=All", many)
     assert answer.code == 201 and sum(map(len, answer.headers.getall("Warning"))) < WARNINGS_TOTAL + 2000
@@ -249,9 +322,22 @@ async def test_connections_are_kept_or_closed_as_asked(server: Server) -> None:
     assert await asyncio.to_thread(twice) == [200, 404, 401]
 
 
-@pytest.mark.parametrize(("text", "seconds"), [
-    ("30s", 30.0), ("1m30s", 90.0), ("500ms", 0.5), ("0", 0.0), ("1.5h", 5400.0), ("", None), ("x", None), ("1", None),
-    ("-1s", None), ("1..5s", None), (".s", None), ("s", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("30s", 30.0),
+        ("1m30s", 90.0),
+        ("500ms", 0.5),
+        ("0", 0.0),
+        ("1.5h", 5400.0),
+        ("", None),
+        ("x", None),
+        ("1", None),
+        ("-1s", None),
+        ("1..5s", None),
+        (".s", None),
+        ("s", None),
+    ],
+)
 def test_durations_are_go_s(text: str, seconds: float | None) -> None:
     assert parse_duration(text) == seconds

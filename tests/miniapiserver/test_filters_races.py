@@ -31,7 +31,9 @@ async def test_of_twenty_creates_of_one_name_one_wins(server: Server) -> None:
 
 async def test_patches_of_different_keys_are_all_kept(server: Server) -> None:
     await server.ask("POST", CONFIGMAPS, config_map("patched"))
-    asked = [server.ask("PATCH", f"{CONFIGMAPS}/patched", {"data": {f"k{n}": "v"}}, Content_Type=MERGE) for n in range(30)]
+    asked = [
+        server.ask("PATCH", f"{CONFIGMAPS}/patched", {"data": {f"k{n}": "v"}}, Content_Type=MERGE) for n in range(30)
+    ]
     assert codes(await all_of(*asked)) == {200: 30}
     assert len((await server.get(f"{CONFIGMAPS}/patched")).body["data"]) == 30
 
@@ -68,8 +70,11 @@ async def test_an_update_never_brings_back_what_a_delete_took(server: Server) ->
         name = f"{CONFIGMAPS}/contested-{turn}"
         await server.ask("POST", CONFIGMAPS, config_map(f"contested-{turn}"))
         patch = {"data": {"k": "v"}}
-        answers = await all_of(server.ask("PATCH", name, patch, Content_Type=MERGE), server.ask("DELETE", name),
-                               server.ask("PATCH", name, patch, Content_Type=MERGE))
+        answers = await all_of(
+            server.ask("PATCH", name, patch, Content_Type=MERGE),
+            server.ask("DELETE", name),
+            server.ask("PATCH", name, patch, Content_Type=MERGE),
+        )
         assert answers[1].code == 200
         assert {answers[0].code, answers[2].code} <= {200, 404, 409}
         assert (await server.get(name)).code == 404
@@ -110,7 +115,9 @@ async def test_a_range_without_a_free_name_says_already_exists(server: Server, m
 async def test_no_cluster_ip_is_handed_out_twice_and_a_full_range_is_an_error(server: Server) -> None:
     answers = await all_of(*[server.ask("POST", SERVICES, service(f"s{n}")) for n in range(20)])
     given = [answer.body["spec"]["clusterIP"] for answer in answers if answer.code == 201]
-    assert len(given) == len(set(given)) == 13  # 16 addresses, without the first, the last and the `kubernetes` Service's
+    assert (
+        len(given) == len(set(given)) == 13
+    )  # 16 addresses, without the first, the last and the `kubernetes` Service's
     assert codes(answers)[500] == 7
 
 
@@ -198,7 +205,9 @@ async def test_a_watch_sees_every_change_once_and_in_order_while_writers_run(ser
     early = [asyncio.create_task(watched(watch)) for _ in range(3)]
     await asyncio.sleep(0.05)
     await asyncio.gather(*[write(number) for number in range(12)])
-    late = await watched(f"{watch.replace('timeoutSeconds=2', 'timeoutSeconds=1')}")  # from memory, as if it had been there
+    late = await watched(
+        f"{watch.replace('timeoutSeconds=2', 'timeoutSeconds=1')}"
+    )  # from memory, as if it had been there
     for events in [late, *await asyncio.gather(*early)]:
         revisions = [int(metadata["resourceVersion"]) for _, metadata in events]
         assert revisions == sorted(set(revisions)) and len(revisions) == 12 * 7
@@ -242,7 +251,9 @@ async def test_what_was_compacted_is_410_with_a_way_on(server: Server) -> None:
 
 
 async def test_a_terminating_namespace_takes_nothing_new(server: Server) -> None:
-    await server.ask("POST", "/api/v1/namespaces", {"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "ending"}})
+    await server.ask(
+        "POST", "/api/v1/namespaces", {"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "ending"}}
+    )
     path = "/api/v1/namespaces/ending/configmaps"
     assert (await server.ask("POST", path, config_map("before"))).code == 201
     assert (await server.ask("DELETE", "/api/v1/namespaces/ending")).body["status"]["phase"] == "Terminating"

@@ -8,7 +8,8 @@ from miniapiserver.metrics import Counter, Gauge, Histogram, Metrics
 
 LINE = re.compile(
     r'(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(?P<labels>(?:[a-zA-Z_]\w*="(?:[^"\\\n]|\\[\\"n])*",?)*)\})? '
-    r"(?P<value>[-+]?(?:\d+(?:\.\d+)?(?:e[-+]?\d+)?|Inf)|NaN)")
+    r"(?P<value>[-+]?(?:\d+(?:\.\d+)?(?:e[-+]?\d+)?|Inf)|NaN)"
+)
 
 
 def samples(page: str) -> dict[str, float]:
@@ -42,8 +43,13 @@ def test_buckets_are_cumulative_and_end_in_the_count() -> None:
     histogram = Histogram("h", "help", (), (1.0, 2.0))
     for seconds in (0.5, 1.0, 1.5, 99.0):
         histogram.observe((), seconds)
-    assert list(histogram.lines()) == ['h_bucket{le="1"} 2', 'h_bucket{le="2"} 3', 'h_bucket{le="+Inf"} 4', "h_sum 102",
-                                       "h_count 4"]
+    assert list(histogram.lines()) == [
+        'h_bucket{le="1"} 2',
+        'h_bucket{le="2"} 3',
+        'h_bucket{le="+Inf"} 4',
+        "h_sum 102",
+        "h_count 4",
+    ]
 
 
 def test_a_gauge_without_labels_and_one_with_a_source() -> None:
@@ -67,8 +73,15 @@ async def test_made_up_names_leave_no_labels_behind(server: Server) -> None:
     async def names() -> int:
         return len(samples((await server.get("/metrics")).raw.decode()))
 
-    paths = ("/api/v1/made{}", "/apis/made{}/v1/x", "/api/vx{}/pods", "/api/v1/namespaces/default/pods/p/made{}", "/made{}",
-             "/api/v1/namespaces/default/pods/p/made{}?watch=1", "/api/v1/made{}?watch=1")
+    paths = (
+        "/api/v1/made{}",
+        "/apis/made{}/v1/x",
+        "/api/vx{}/pods",
+        "/api/v1/namespaces/default/pods/p/made{}",
+        "/made{}",
+        "/api/v1/namespaces/default/pods/p/made{}?watch=1",
+        "/api/v1/made{}?watch=1",
+    )
     for path in paths:
         await server.get(path.format("x"))
         await server.ask("GET", path.format("x"), token="")

@@ -14,37 +14,49 @@ def read(method: str, target: str) -> RequestInfo:
     return parse(method, path, dict(pair.split("=", 1) for pair in query.split("&")) if query else {})
 
 
-@pytest.mark.parametrize(("method", "target", "expected"), [
-    ("GET", f"{PODS}/p", ("get", "n", "pods", "p", "")),
-    ("HEAD", f"{PODS}/p", ("get", "n", "pods", "p", "")),
-    ("GET", PODS, ("list", "n", "pods", "", "")),
-    ("GET", f"{PODS}?watch=true", ("watch", "n", "pods", "", "")),
-    ("GET", f"{PODS}?watch=0", ("list", "n", "pods", "", "")),
-    ("GET", f"{PODS}?watch=1&fieldSelector=metadata.name=p", ("watch", "n", "pods", "p", "")),
-    ("DELETE", PODS, ("deletecollection", "n", "pods", "", "")),
-    ("POST", f"{PODS}/p/exec", ("create", "n", "pods", "p", "exec")),
-    ("GET", f"{PODS}/p/exec", ("get", "n", "pods", "p", "exec")),
-    ("PUT", "/api/v1/namespaces/n/finalize", ("update", "n", "namespaces", "n", "finalize")),
-    ("GET", "/api/v1/namespaces/n", ("get", "n", "namespaces", "n", "")),
-    ("OPTIONS", PODS, ("", "n", "pods", "", "")),
-    ("GET", f"{PODS}/%2e%2e%2fx", ("get", "n", "pods", "../x", "")),
-    ("GET", f"{PODS}/%ff", ("get", "n", "pods", "�", "")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("method", "target", "expected"),
+    [
+        ("GET", f"{PODS}/p", ("get", "n", "pods", "p", "")),
+        ("HEAD", f"{PODS}/p", ("get", "n", "pods", "p", "")),
+        ("GET", PODS, ("list", "n", "pods", "", "")),
+        ("GET", f"{PODS}?watch=true", ("watch", "n", "pods", "", "")),
+        ("GET", f"{PODS}?watch=0", ("list", "n", "pods", "", "")),
+        ("GET", f"{PODS}?watch=1&fieldSelector=metadata.name=p", ("watch", "n", "pods", "p", "")),
+        ("DELETE", PODS, ("deletecollection", "n", "pods", "", "")),
+        ("POST", f"{PODS}/p/exec", ("create", "n", "pods", "p", "exec")),
+        ("GET", f"{PODS}/p/exec", ("get", "n", "pods", "p", "exec")),
+        ("PUT", "/api/v1/namespaces/n/finalize", ("update", "n", "namespaces", "n", "finalize")),
+        ("GET", "/api/v1/namespaces/n", ("get", "n", "namespaces", "n", "")),
+        ("OPTIONS", PODS, ("", "n", "pods", "", "")),
+        ("GET", f"{PODS}/%2e%2e%2fx", ("get", "n", "pods", "../x", "")),
+        ("GET", f"{PODS}/%ff", ("get", "n", "pods", "�", "")),
+    ],
+)
 def test_verb_namespace_resource_name_subresource(method: str, target: str, expected: tuple[str, ...]) -> None:
     info = read(method, target)
     assert (info.verb, info.namespace, info.resource, info.name, info.subresource) == expected
 
 
-@pytest.mark.parametrize(("target", "tail"), [
-    (f"{PODS}/p/proxy", ""), (f"{PODS}/p/proxy/", "/"), (f"{PODS}/p/proxy/a%2Fb/../c/", "/a%2Fb/../c/"),
-    (f"{PODS}/p/%70roxy/x", "/x"), (f"{PODS}/proxy/proxy/proxy", "/proxy"), ("/api/v1/nodes/n:10250/proxy//x", "//x"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("target", "tail"),
+    [
+        (f"{PODS}/p/proxy", ""),
+        (f"{PODS}/p/proxy/", "/"),
+        (f"{PODS}/p/proxy/a%2Fb/../c/", "/a%2Fb/../c/"),
+        (f"{PODS}/p/%70roxy/x", "/x"),
+        (f"{PODS}/proxy/proxy/proxy", "/proxy"),
+        ("/api/v1/nodes/n:10250/proxy//x", "//x"),
+    ],
+)
 def test_a_proxied_tail_stays_as_it_was_sent(target: str, tail: str) -> None:
     info = read("GET", target)
     assert (info.subresource, info.tail) == ("proxy", tail)
 
 
-@pytest.mark.parametrize("path", ["", "*", "/", "//", "api/v1", "host:443", "/api", "/apis/apps/v1", "/healthz", "/..//x"])
+@pytest.mark.parametrize(
+    "path", ["", "*", "/", "//", "api/v1", "host:443", "/api", "/apis/apps/v1", "/healthz", "/..//x"]
+)
 def test_what_is_no_resource_is_a_path_with_the_method_as_its_verb(path: str) -> None:
     assert parse("TRACE", path, {}) == RequestInfo(False, path, "trace")
 

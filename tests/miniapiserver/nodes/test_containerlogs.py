@@ -49,6 +49,20 @@ async def test_log_is_passed_on_with_only_the_options_that_were_set(certificates
     assert seen == [f"/containerLogs/default/p/c?{asked}"]
 
 
+async def test_a_kubelet_that_takes_the_request_and_says_nothing_is_given_up(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(request: web.BaseRequest) -> web.StreamResponse:
+        await asyncio.sleep(30)
+        return web.Response()
+
+    monkeypatch.setattr("miniapiserver.endpoints.containerlogs.HEAD_TIMEOUT", 0.3)
+    async with cluster(certificates, silent) as made, asyncio.timeout(10):
+        code, reason, message = await message_of(made, LOG + "?container=c")
+        assert (code, reason) == (500, "")
+        assert message.endswith("timeout awaiting response headers")
+
+
 @pytest.mark.parametrize(
     ("code", "body", "expected"),
     [
