@@ -23,6 +23,8 @@ PATIENCE = 1.0  # a client that does not read its answer for so long has other t
 class Greeting:
     """Bytes and an end that wait. `deliver` gets them, `end` the EOF or close behind them."""
 
+    __slots__ = ("_deliver", "_end", "_looks", "_sock", "_timer", "_waiting", "is_over")
+
     def __init__(self, deliver: Callable[[Buffer], None], sock: socket.socket | None) -> None:
         self.is_over = False
         self._deliver = deliver

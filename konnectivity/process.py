@@ -7,6 +7,7 @@ bad configuration.
 import asyncio
 import gc
 import logging
+import os
 import signal
 import ssl
 import sys
@@ -45,6 +46,8 @@ def run(main: Main, arguments: Sequence[str] | None = None) -> int:
     # What was imported lives for ever, and a connection's objects mostly die by reference count: look less often.
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
+    # libuv would enter its ring once per new socket; epoll_ctl alone costs a tenth less CPU per connection.
+    os.environ.setdefault("UV_USE_IO_URING", "0")
     try:
         run_loop(main(arguments))
     except BadConfiguration as error:

@@ -91,6 +91,8 @@ class Backend:
 class Dial:
     """One front's wish for a connection. Lives until it is answered, cancelled or too old."""
 
+    __slots__ = ("_backend", "_desk", "_owner", "_started", "_tried", "address", "dial_id", "is_over")
+
     def __init__(self, address: str, owner: DialOwner, desk: "DialDesk") -> None:
         self.address = address
         self.dial_id = desk.new_dial_id()
@@ -99,12 +101,11 @@ class Dial:
         self._desk = desk
         self._backend: Backend | None = None
         self._tried: list[Backend] = []
-        self._loop = asyncio.get_running_loop()
-        self._started = self._loop.time()
+        self._started = desk.loop.time()
 
     @property
     def age(self) -> float:
-        return self._loop.time() - self._started
+        return self._desk.loop.time() - self._started
 
     def start(self) -> None:
         self._desk.deadlines.add(self)
@@ -169,6 +170,7 @@ class DialDesk:
         count_failure: Callable[[str], None],
     ) -> None:
         self.backends = backends
+        self.loop = asyncio.get_running_loop()
         self.deadlines: Deadlines[Dial] = Deadlines(timeout, Dial.on_timeout)
         self.observe = observe
         self.count_failure = count_failure

@@ -59,7 +59,9 @@ async def test_1000_kills_leave_no_task_no_socket_and_no_connection(plane: Plane
             await asyncio.gather(*(kill_one() for _ in range(50)))
         await until(lambda: plane.agent.sync.connections == 0 and plane.server.open_connections == 0, 10)
         await until(lambda: len(asyncio.all_tasks()) <= tasks and open_files() <= files, 10)
-    assert all(backend.pending_dials == 0 and backend.load == 0 for backend in plane.server.backends)
+        # The agent's last answers may wait a moment for company.
+        await until(lambda: all(not backend.pending_dials and not backend.load for backend in plane.server.backends))
+        assert len(plane.server.backends) == 1
 
 
 async def test_killing_the_agent_ends_its_connections_and_another_one_takes_over(
