@@ -33,6 +33,7 @@ OWN_ANNOTATIONS = frozenset(
         MAXIMUM,
     }
 )
+PAUSED = {"type": "Progressing", "status": "Unknown", "reason": "DeploymentPaused", "message": "Deployment is paused"}
 ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
 
@@ -138,6 +139,9 @@ class Deployments(Controller):
             "availableReplicas": available,
             "unavailableReplicas": max(sum(replicas(obj) for obj in everything) - available, 0),
         }
+        going = [(obj.get("status") or {}).get("terminatingReplicas") for obj in everything]
+        if None not in going:
+            status["terminatingReplicas"] = sum(going)
         status["conditions"] = self._conditions(deployment, current, old, status)
         return status
 
@@ -147,6 +151,11 @@ class Deployments(Controller):
         budget = Budget.of(
             deployment["spec"].get("replicas", 1), (deployment["spec"].get("strategy") or {}).get("rollingUpdate") or {}
         )
+        paused = bool(deployment["spec"].get("paused"))
+        known = condition(deployment, "Progressing") or {}
+        deadline = deployment["spec"].get("progressDeadlineSeconds")
+        if paused and deadline is not None and known.get("reason") != "ProgressDeadlineExceeded":
+            conditions = with_condition(conditions, PAUSED, now, updated=True)
         enough = status["availableReplicas"] >= budget.least_available
         conditions = with_condition(
             conditions,
@@ -161,7 +170,7 @@ class Deployments(Controller):
             now,
             updated=True,
         )
-        if current is None or deployment["spec"].get("progressDeadlineSeconds") is None:
+        if paused or current is None or deadline is None:
             return conditions
         return with_condition(conditions, self._progress(deployment, current, old, status, now), now, updated=True)
 
@@ -198,6 +207,7 @@ class Deployments(Controller):
 
 
 _EMPTY: JSON = {
+    "terminatingReplicas": None,
     "observedGeneration": 0,
     "replicas": 0,
     "updatedReplicas": 0,

@@ -16,7 +16,9 @@ from minicontroller.podstate import (
     deletion_rank,
     from_template,
     is_active,
+    is_finished,
     is_ready,
+    is_terminating,
 )
 from wire.apiclient import resource_path
 
@@ -77,7 +79,7 @@ class Replicas(Controller):
             yield from (self._adopt(owner, pod) for pod in adopted)
             if not adopted:
                 yield from self._balance(owner, active)
-        yield from self._report(owner, active)
+        yield from self._report(owner, active, sum(is_terminating(pod) and not is_finished(pod) for pod in pods))
 
     def _is_orphan_of(self, owner: JSON, pod: JSON) -> bool:
         return controller_of(pod) is None and is_active(pod) and matches(self.workload.selector(owner), labels_of(pod))
@@ -100,7 +102,7 @@ class Replicas(Controller):
             metadata = pod["metadata"]
             yield Delete(resource_path("", "v1", "pods", namespace, metadata["name"]), metadata["uid"])
 
-    def _report(self, owner: JSON, active: list[JSON]) -> Iterable[Action]:
+    def _report(self, owner: JSON, active: list[JSON], terminating: int) -> Iterable[Action]:
         min_ready = owner["spec"].get("minReadySeconds", 0)
         waits = [available_in(pod, min_ready, self.clock()) for pod in active]
         template_labels = (owner["spec"]["template"].get("metadata") or {}).get("labels") or {}
@@ -112,6 +114,8 @@ class Replicas(Controller):
             "availableReplicas": waits.count(0.0),
             "observedGeneration": owner["metadata"].get("generation", 0),
         }
+        if self.workload.kind == "ReplicaSet":  # ReplicationControllers have no field for it
+            status["terminatingReplicas"] = terminating
         old = owner.get("status") or {}
         if any(old.get(name, 0) != value for name, value in status.items()):
             yield Patch(self.workload.path(owner, "status"), {"status": status})

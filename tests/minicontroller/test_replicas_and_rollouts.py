@@ -125,3 +125,32 @@ def test_a_rolling_update_always_ends(wanted: int, surge: int, missing: int) -> 
         grown, shrunk = next_sizes(budget, new, old)
         new, old = Sizes(grown, grown), [Sizes(size, size) for size in shrunk]
     assert (new.replicas, old[0].replicas) == (wanted, 0)
+
+
+async def test_pods_on_their_way_out_are_counted_for_replica_sets_and_deployments() -> None:
+    informers = StillInformers()
+    controller, owner = await replicas(informers), replica_set(replicas=1)
+    informers.put("replicasets.apps", owner)
+    informers.put("pods", pod("going", owner, deletionTimestamp="2026-01-01T00:00:00Z"), pod("here", owner))
+    (report,) = [action for action in controller.plan(("ns", "rs")) if isinstance(action, Patch)]
+    assert (report.body["status"]["replicas"], report.body["status"]["terminatingReplicas"]) == (1, 1)
+
+
+async def test_a_paused_deployment_says_so_before_anything_else() -> None:
+    informers = StillInformers()
+    controller = Deployments(informers, lambda: 1_800_000_000.0)
+    informers.put("deployments.apps", deployment(paused=True, progressDeadlineSeconds=600))
+    (report,) = [action for action in controller.plan(("ns", "web")) if isinstance(action, Patch)]
+    first = report.body["status"]["conditions"][0]
+    assert (first["type"], first["status"], first["reason"]) == ("Progressing", "Unknown", "DeploymentPaused")
+    assert report.body["status"]["terminatingReplicas"] == 0
+
+
+async def test_a_reported_deployment_is_not_reported_again() -> None:
+    informers = StillInformers()
+    controller, web = Deployments(informers, lambda: 1_800_000_000.0), deployment(paused=True)
+    informers.put("deployments.apps", web)
+    (report,) = [action for action in controller.plan(("ns", "web")) if isinstance(action, Patch)]
+    kept = {name: value for name, value in report.body["status"].items() if value is not None}
+    informers.put("deployments.apps", web | {"status": kept})
+    assert not [action for action in controller.plan(("ns", "web")) if isinstance(action, Patch)]
