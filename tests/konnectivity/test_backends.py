@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ def backends(*agents: Fake, strategies: str = "default") -> Backends[Fake]:
     return found
 
 
-def fake(agent_id: str, identifiers: str = "", **facts: int) -> Fake:
+def fake(agent_id: str, identifiers: str = "", **facts: Any) -> Fake:
     return Fake(agent_id, parse_identifiers(identifiers), **facts)
 
 

@@ -210,7 +210,12 @@ async def test_a_target_that_resets_is_not_an_orderly_end(plane: Plane) -> None:
         client = await plane.connect(port)
         (front,) = plane.server.connect.fronts
         abort = front.abort
-        front.abort = lambda reason: (seen.append(reason), abort(reason))[1]  # type: ignore[method-assign]
+
+        def note(reason: str) -> None:
+            seen.append(reason)
+            abort(reason)
+
+        front.abort = note  # type: ignore[method-assign]
         client.writer.write(b"x")
         await asyncio.wait_for(client.reader.read(), 5)
         await client.aclose()
@@ -228,3 +233,20 @@ async def test_a_client_that_left_is_not_kept_for_ever_by_a_target_that_takes_no
         client.writer.transport.abort()
         await until(lambda: plane.server.open_connections == 0)
         await until(lambda: plane.agent.sync.connections == 0)
+
+
+async def test_a_close_is_told_to_the_target_although_nothing_follows(plane: Plane) -> None:
+    """Closes wait a moment for company; a lone one may not wait for ever."""
+    ended = asyncio.Event()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert await reader.read() == b"last words"
+        ended.set()
+
+    async with target(listen) as port:
+        client = await plane.connect(port)
+        client.writer.write(b"last words")
+        await client.aclose()
+        async with asyncio.timeout(2):
+            await ended.wait()
+        await until(lambda: not plane.agent.sync.connections and not any(b.load for b in plane.server.backends), 2)
