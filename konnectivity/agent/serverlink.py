@@ -13,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from konnectivity.agent.metrics import Metrics
-from konnectivity.agent.targets import Target, dial_target
+from konnectivity.agent.targets import DIAL_TIMEOUT, Target, dial_target
+from konnectivity.deadlines import Deadlines
 from konnectivity.dialerrors import reason_text, type_name
 from konnectivity.grpclink import GRPCLink
 from konnectivity.legs import join
@@ -80,6 +81,7 @@ class ServerLink:
         self._metrics = metrics
         self._tunnel: AgentTunnel
         self._dials: dict[int, asyncio.Task[None]] = {}
+        self._deadlines: Deadlines[DialAsked] = Deadlines(DIAL_TIMEOUT, self._on_timeout)
         self._early: list[DialAsked] = []
         self._group: asyncio.TaskGroup | None = None
         self._is_extended = False
@@ -146,6 +148,7 @@ class ServerLink:
                     task.cancel()
         finally:
             self._group = None
+            self._deadlines.stop()
             self.grpc.close()
         return self.grpc.closed.result()
 
@@ -174,22 +177,32 @@ class ServerLink:
             self._early.append(asked)  # `run` begins in the next turn
             return
         self._dials[asked.dial_id] = self._group.create_task(self._dial(asked), name="dial")
+        self._deadlines.add(asked)
 
     async def _dial(self, asked: DialAsked) -> None:
         started = self._loop.time()
         try:
             await dial_target(asked.address, lambda target: self._on_target(asked, target), not self._is_extended)
         except DialError as error:
-            kind = "timeout" if isinstance(error, DialTimeout) else "unknown"
-            self._metrics.dial_failures.add(kind)
-            _log.info("dial.failed address=%s reason=%r", asked.address, error.reason)
-            self._tunnel.refuse_dial(asked.dial_id, reason_text(error), type_name(error))
-            if self.link is not None:
-                self.link.send_packets()
+            self._refuse(asked, error)
         else:
             self._metrics.dial_seconds.observe(self._loop.time() - started)
         finally:
             self._dials.pop(asked.dial_id, None)
+            self._deadlines.discard(asked)
+
+    def _on_timeout(self, asked: DialAsked) -> None:
+        if task := self._dials.pop(asked.dial_id, None):
+            task.cancel()
+            self._refuse(asked, DialTimeout(asked.address, "agent", "i/o timeout"))
+
+    def _refuse(self, asked: DialAsked, error: DialError) -> None:
+        kind = "timeout" if isinstance(error, DialTimeout) else "unknown"
+        self._metrics.dial_failures.add(kind)
+        _log.info("dial.failed address=%s reason=%r", asked.address, error.reason)
+        self._tunnel.refuse_dial(asked.dial_id, reason_text(error), type_name(error))
+        if self.link is not None:
+            self.link.send_packets()
 
     def _on_target(self, asked: DialAsked, target: Target) -> None:
         connect_id = self._tunnel.answer_dial(asked.dial_id)

@@ -1,8 +1,10 @@
 """Who may be an agent, how agents find all servers, and how they leave."""
 
 import asyncio
+import contextlib
 import logging
 import shutil
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -294,6 +296,27 @@ async def test_metrics_have_upstreams_names_and_return_to_zero(plane: Plane) -> 
     assert "konnectivity_network_proxy_agent_open_server_connections 1\n" in text
     assert "konnectivity_network_proxy_agent_open_endpoint_connections 0\n" in text
     assert 'konnectivity_network_proxy_agent_endpoint_dial_failure_total{reason="unknown"} 1\n' in text
+
+
+async def test_a_target_that_never_answers_is_given_up_and_counted(
+    certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("konnectivity.agent.serverlink.DIAL_TIMEOUT", 0.1)
+    server = Server(server_config(certificates, tmp_path))
+    with socket.socket() as full, contextlib.ExitStack() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(3):  # its queue is full: the kernel drops whoever else knocks
+            knocking = waiting.enter_context(socket.socket())
+            knocking.setblocking(False)
+            knocking.connect_ex(full.getsockname())
+        async with server, Agent(agent_config(certificates, server)) as agent, asyncio.timeout(5):
+            await until(lambda: len(server.backends))
+            client = await connect(server.config.uds_name, "127.0.0.1:%d" % full.getsockname()[1])
+            assert client.answer.startswith(b"HTTP/1.1 504 ")
+            await client.aclose()
+            assert 'agent_endpoint_dial_failure_total{reason="timeout"} 1\n' in agent.metrics_text()
+            assert not agent.sync.connections
 
 
 async def test_packets_are_counted_under_upstreams_label_values(plane: Plane) -> None:
