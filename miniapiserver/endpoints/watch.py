@@ -5,6 +5,8 @@ text frame per event. The lines come ready-made from the watch cache; only Table
 versions are rendered here, once for all watchers that ask for the same form. `endpoints.dispatch` calls me.
 """
 
+import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 
@@ -25,6 +27,9 @@ from miniapiserver.resources.resource import Resource
 from miniapiserver.schema import protobuf
 from miniapiserver.storage.interface import Compacted, FutureRevision, StorageUnavailable
 from miniapiserver.watchcache import Watch, WatchEvent, WatchEventType, frame
+from wire.errors import WireError
+from wire.upgrade import TakenOver, is_websocket
+from wire.websocket_session import WebSocket, accept_websocket, handshake_refusal, offered_protocols
 
 #: Upstream's --min-request-timeout: a watch lives once to twice this long.
 MIN_TIMEOUT = 1800
@@ -59,6 +64,8 @@ async def watch(server: APIServer, request: Request, row: Resource) -> web.Strea
         raise ServiceUnavailable(f"storage: {error}") from error
     async with watching:
         render = _renderer(server, request, store, representation)
+        if is_websocket(request.http.headers):
+            return await _over_websocket(request, watching, render)
         if representation.media_type == PROTOBUF:
             return await _stream(request, watching, _ProtobufRenderer(render), PROTOBUF_STREAM)
         return await _stream(request, watching, render, JSON)
@@ -89,6 +96,42 @@ async def _stream(request: Request, watching: Watch, render: Render | None, cont
             await response.write(b"".join([render(event) for event in events]))
     await response.write_eof()
     return response
+
+
+async def _over_websocket(request: Request, watching: Watch, render: Render | None) -> web.StreamResponse:
+    """One text message per event, until the watch ends or the client leaves (`handlers/watch.go HandleWS`)."""
+    if (wrong := handshake_refusal(request.http)) is not None:
+        return wrong
+    offered = offered_protocols(request.http)
+    socket = await accept_websocket(request.http, offered[0] if offered else "")
+    sender = asyncio.create_task(_send_messages(socket, watching, render), name="watch messages")
+    reader = asyncio.create_task(_until_left(socket), name="watch client")
+    try:
+        await asyncio.wait((sender, reader), return_when=asyncio.FIRST_COMPLETED)
+        if not reader.done():
+            with contextlib.suppress(WireError):
+                await socket.aclose()
+    finally:
+        for task in (sender, reader):
+            task.cancel()
+        socket.stream.abort()
+        await asyncio.wait((sender, reader))
+    return TakenOver()
+
+
+async def _send_messages(socket: WebSocket, watching: Watch, render: Render | None) -> None:
+    with contextlib.suppress(WireError):
+        while events := await watching.batch():
+            for event in events:
+                socket.send((event.data if render is None else render(event)).rstrip(b"\n"), is_text=True)
+            await socket.drain()
+
+
+async def _until_left(socket: WebSocket) -> None:
+    """A watcher has nothing to say: whatever it sends is read and dropped."""
+    with contextlib.suppress(WireError):
+        while await socket.receive() is not None:
+            pass
 
 
 async def _send_error(request: Request, error: APIError) -> web.StreamResponse:
