@@ -312,7 +312,7 @@ async def test_a_target_that_never_answers_is_given_up_and_counted(
             knocking.connect_ex(full.getsockname())
         async with server, Agent(agent_config(certificates, server)) as agent, asyncio.timeout(5):
             await until(lambda: len(server.backends))
-            client = await connect(server.config.uds_name, "127.0.0.1:%d" % full.getsockname()[1])
+            client = await connect(server.config.uds_name, f"127.0.0.1:{full.getsockname()[1]}")
             assert client.answer.startswith(b"HTTP/1.1 504 ")
             await client.aclose()
             assert 'agent_endpoint_dial_failure_total{reason="timeout"} 1\n' in agent.metrics_text()
