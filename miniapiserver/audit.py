@@ -19,6 +19,7 @@ from typing import IO, Any
 import orjson
 import yaml
 
+from miniapiserver.auditevent import AuditEvent, Level
 from miniapiserver.config import ConfigError
 from miniapiserver.request import Request
 
@@ -26,13 +27,6 @@ JSON = dict[str, Any]
 
 QUEUED_LINES = 10_000
 log = logging.getLogger("audit")
-
-
-class Level(enum.Enum):
-    NONE = "None"
-    METADATA = "Metadata"
-    REQUEST = "Request"
-    REQUEST_RESPONSE = "RequestResponse"
 
 
 class Stage(enum.Enum):
@@ -109,17 +103,6 @@ def _rule(rule: Mapping[str, Any]) -> Rule:
     return Rule(Level(rule["level"]), tuple(rule.get("users") or ()), tuple(rule.get("userGroups") or ()),
                 tuple(rule.get("verbs") or ()), resources, tuple(rule.get("namespaces") or ()),
                 tuple(rule.get("nonResourceURLs") or ()))
-
-
-class AuditEvent:
-    """One request's entry, filled in by the filters. Lives as long as the request."""
-
-    __slots__ = ("level", "request_object", "response_object")
-
-    def __init__(self, level: Level) -> None:
-        self.level = level
-        self.request_object: JSON | None = None
-        self.response_object: JSON | None = None
 
 
 class AuditLog:

@@ -5,17 +5,13 @@ My job: carry what the filters found out (RequestInfo, user, audit annotations) 
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from aiohttp import web
 
+from miniapiserver.auditevent import AuditEvent
 from miniapiserver.authentication.interface import ANONYMOUS_USER, UserInfo
 from miniapiserver.requestinfo import RequestInfo, is_true, parse
-
-if TYPE_CHECKING:
-    from miniapiserver.audit import AuditEvent
-
 
 BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2}).{0,2}")
 

@@ -1,7 +1,8 @@
 """What miniplane's own processes may do beyond upstream's defaults.
 
-My job: a role for the controller manager, because upstream gives each controller a service account of its own while ours work
-under one identity, the user `system:kube-controller-manager`; and a binding for the service proxy. `bootstrap` writes me.
+My job: a role for the controller manager, because upstream gives each controller a service account of its own while
+ours work under one identity, the user `system:kube-controller-manager`; and a binding for the service proxy.
+`bootstrap` writes me.
 """
 
 from typing import Any

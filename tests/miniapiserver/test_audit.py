@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from filters_server import ADMIN, CONFIGMAPS, NAMESPACE, NOBODY, Server, config_map, serving
 
-from miniapiserver.audit import Level, Policy
+from miniapiserver.audit import Policy
+from miniapiserver.auditevent import Level
 from miniapiserver.config import ConfigError
 from miniapiserver.errors import Expired
 from miniapiserver.watchcache import Watch
