@@ -7,6 +7,7 @@ is handed to the supervisor. Linux answers on all of 127.0.0.0/8, so nodes, pods
 import contextlib
 import errno
 import ipaddress
+import random
 import socket
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ SLOTS: Final = 31
 HTTPS_PORT: Final = 443
 KUBERNETES_PORT: Final = 6443
 PORTS_TRIED: Final = 200
+#: Below net.ipv4.ip_local_port_range's default of 32768, above what services are registered for.
+QUIET_PORTS: Final = range(20000, 30000)
 SSH_PORT: Final = 22
 HIGH_SSH_PORT: Final = 2222
 
@@ -165,6 +168,11 @@ def choose_ssh_port(ranges: Ranges) -> int:
 
 
 def free_port(bind_address: str) -> int:
+    """A port nobody listens on, and none that Linux hands to outgoing connections: a server that restarts wants it again."""
+    for _ in range(PORTS_TRIED):
+        port = random.choice(QUIET_PORTS)
+        if _problem(bind_address, port) is None:
+            return port
     with _bound(bind_address, 0) as listener:
         return int(listener.getsockname()[1])
 

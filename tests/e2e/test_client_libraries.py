@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import shutil
 import subprocess
@@ -45,6 +46,15 @@ def eventually(check: Callable[[], Any], seconds: float = 20.0) -> Any:
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.1)
     return found
+
+
+@pytest.fixture(autouse=True)
+def no_litter() -> Iterator[None]:
+    """Sockets a library leaves to the garbage collector are collected before another test is blamed for them."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 @pytest.fixture(scope="module")
