@@ -168,7 +168,7 @@ def choose_ssh_port(ranges: Ranges) -> int:
 
 
 def free_port(bind_address: str) -> int:
-    """A port nobody listens on, and none that Linux hands to outgoing connections: a restarting server wants it again."""
+    """A port nobody listens on, and none that outgoing connections get: a server that restarts wants it again."""
     for _ in range(PORTS_TRIED):
         port = random.choice(QUIET_PORTS)
         if _problem(bind_address, port) is None:
