@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from miniapiserver.egress.interface import EgressType
 from miniapiserver.egress.selector import EgressSelector
 from miniapiserver.egress.tunnels import NodeTunnelDown
 from miniapiserver.errors import PlainInternal, ServiceUnavailable
-from wire.connections import Ledger
+from wire.connections import Connection, Ledger
 from wire.errors import DialError, DialTimeout, PeerProtocolError, TLSVerificationError
 from wire.httpclient import HTTPClient
 from wire.net import DIAL_TIMEOUT, join_host_port
@@ -107,6 +108,7 @@ class NodePath:
         self._anybody: ssl.SSLContext | None = None
         self._credentials = _Credentials(client_cert)
         self._clients: dict[tuple[str, int, Trust], HTTPClient] = {}
+        self._entries: WeakKeyDictionary[Stream, Connection] = WeakKeyDictionary()
 
     def connection_info(self, node: Mapping[str, Any]) -> ConnectionInfo:
         return connection_info(node, self.preferred)
@@ -137,7 +139,12 @@ class NodePath:
             entry.close("cancelled")
             raise
         entry.connected(stream, str(self._ca) if self._ca is not None else None)
+        self._entries[stream] = entry
         return stream
+
+    def entry_of(self, stream: Stream) -> Connection | None:
+        """What the ledger knows of a connection that `connect` made."""
+        return self._entries.get(stream)
 
     def kubelet_client(self, info: ConnectionInfo, *, insecure: bool, purpose: str) -> HTTPClient:
         """Plain requests to a kubelet, over connections that are kept."""

@@ -36,6 +36,11 @@ class Answer:
         if body.done:
             self._finish()
 
+    @property
+    def stream(self) -> Stream:
+        """The connection it came over, to look at."""
+        return self._stream
+
     async def __aenter__(self) -> Self:
         return self
 

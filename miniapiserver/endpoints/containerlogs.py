@@ -75,6 +75,7 @@ async def _ask(kubelet: ConnectionInfo, info: NodeRequest, container: str, optio
     url = f"https://{join_host_port(kubelet.host, kubelet.port)}{target}"
     try:
         answer = await client.request("GET", target, [("User-Agent", "kube-apiserver")], timeout=HEAD_TIMEOUT)
+        info.note(answer.stream)
         if 200 <= answer.status <= 206:
             return answer
         async with answer:

@@ -107,6 +107,7 @@ class NodeStreams:
             path=self._path,
             resource=row.plural, tail=info.tail, query=request.query_list, raw_query=http.raw_path.partition("?")[2],
             user=request.user.name, authorize_create=lambda: self._authorize_create(request),
+            annotate=request.annotations.__setitem__,
             headers={"Audit-Id": request.audit_id, "Cache-Control": "no-cache, private"})
         return await ENDPOINTS[info.subresource](http, target)
 

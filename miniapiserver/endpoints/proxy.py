@@ -142,7 +142,7 @@ async def _forward(
     if not any(name.lower() == "user-agent" for name, _ in headers):
         headers.append(("User-Agent", ""))
     try:
-        stream = await info.path.connect(target)
+        stream = await info.connect(target)
     except (WireError, OSError) as error:
         raise _unreachable(error) from error
     head, is_chunked = _request_bytes(request, (path or "/") + query, headers, proxied.host)

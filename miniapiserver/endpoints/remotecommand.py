@@ -80,4 +80,4 @@ def kubelet_target(kubelet: ConnectionInfo, purpose: str) -> Target:
 
 
 def backend_of(info: NodeRequest, target: Target, location: str) -> Backend:
-    return Backend(lambda: info.path.connect(target), location, join_host_port(target.host, target.port))
+    return Backend(lambda: info.connect(target), location, join_host_port(target.host, target.port))

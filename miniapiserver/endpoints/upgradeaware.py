@@ -33,7 +33,7 @@ HOP_BY_HOP = frozenset({
 async def splice(request: web.BaseRequest, info: NodeRequest, target: Target, path: str) -> web.StreamResponse:
     """Forward the request to `path` at the target and join the connections. Raises PlainInternal."""
     try:
-        backend = await info.path.connect(target)
+        backend = await info.connect(target)
     except (WireError, OSError) as error:
         raise PlainInternal(f"error dialing backend: {error}") from error
     try:

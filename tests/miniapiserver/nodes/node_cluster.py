@@ -78,6 +78,7 @@ class Cluster:
     path: NodePath
     objects: Objects
     ledger: Ledger
+    annotations: dict[str, str] = field(default_factory=dict, kw_only=True)
     port: int = 0
     kubelet_port: int = 0
     may_create: bool = True
@@ -103,6 +104,7 @@ class Cluster:
             query=list(request.query.items()),
             raw_query=query,
             authorize_create=self.authorize_create,
+            annotate=self.annotations.__setitem__,
             headers={"Cache-Control": "no-cache, private"},
         )
         try:
