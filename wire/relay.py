@@ -75,6 +75,9 @@ class _End(asyncio.Protocol):
         self.stream.connection_lost(exc)
         self.relayed.ending.set()
 
+    def hear_of_loss(self) -> None:
+        self.connection_lost(self.stream.error)
+
 
 class _Relayed:
     """The state both ends share."""
@@ -90,7 +93,12 @@ class _Relayed:
         ends = (self.a, self.b)
         for end in ends:
             end.transport.set_write_buffer_limits(high=WRITE_HIGH)
-            if not end.lost:
+            if end.lost:
+                continue
+            if end.transport.get_protocol() is None:
+                # TLS is over, and `connection_lost` is on its way to the stream, for it was scheduled before we came.
+                end.stream.when_closed(end.hear_of_loss)
+            else:
                 end.transport.set_protocol(end)
         for end in ends:
             for chunk in end.stream.take_buffered():
@@ -99,6 +107,8 @@ class _Relayed:
         for end in ends:
             if end.lost:
                 self.ending.set()
+            elif end.transport.get_protocol() is None:
+                continue
             elif end.stream.eof_seen:
                 end.eof_received()
             elif end.other.transport.get_write_buffer_size() > WRITE_HIGH:

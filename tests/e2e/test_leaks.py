@@ -82,16 +82,26 @@ def held(peer: Peer) -> tuple[int, int, set[int]]:
 
 @pytest.mark.parametrize("what", LEAVING)
 async def test_a_client_that_leaves_leaves_nothing_behind(peer: Peer, what: str) -> None:
-    await asyncio.gather(*[leave(peer, LEAVING[what]) for _ in range(AT_ONCE)])
+    """What others open once, like a controller's watch, is no leak: a leak is there after every time."""
+    left = "not asked"
+    for _ in range(3):
+        if not (left := await leaves_something(peer, LEAVING[what])):
+            break
+    assert not left, left
+
+
+async def leaves_something(peer: Peer, request: bytes) -> str:
+    """What is held more than before, or nothing."""
+    await asyncio.gather(*[leave(peer, request) for _ in range(AT_ONCE)])
     await asyncio.sleep(0.3)
     before = held(peer)
     # The pod itself starts a `sleep` again and again: only what is new and stays counts.
     before = (*before[:2], before[2] | peer.process("node-1").descendants())
     for _ in range(ROUNDS):
-        await asyncio.gather(*[leave(peer, LEAVING[what]) for _ in range(AT_ONCE)])
+        await asyncio.gather(*[leave(peer, request) for _ in range(AT_ONCE)])
     after = await settled(peer, before)
-    assert after[0] <= before[0] + 2 and after[1] <= before[1] + 2
-    assert len(after[2]) <= len(before[2]) + 2
+    grown = after[0] > before[0] + 2 or after[1] > before[1] + 2 or len(after[2]) > len(before[2]) + 2
+    return f"{before} became {after}" if grown else ""
 
 
 async def test_port_forward_left_with_data_in_flight(peer: Peer) -> None:

@@ -315,6 +315,24 @@ async def test_reset_on_one_side_is_no_good_end_on_the_other() -> None:
     assert isinstance(task.result().error, ConnectionResetError)
 
 
+@on_both_loops
+async def test_relay_begun_between_the_end_of_tls_and_its_notice_ends(certificates: Certificates) -> None:
+    """A killed peer: the notice that the connection is lost is then addressed to the stream, not to the relay."""
+    left, a = await tcp_pair(server_context(certificates.cert, certificates.key), client_context(certificates.ca))
+    b, right = await stream_pair()
+    left.reset_on_close()
+    left.abort()
+    while a.transport.get_protocol() is not None:  # noqa: ASYNC110 -- the moment between two turns of the loop
+        await asyncio.sleep(0)
+    assert not a.is_lost
+    async with asyncio.timeout(5):
+        result = await relay(a, b)
+    assert isinstance(result.error, ConnectionResetError)
+    assert await right.read() == b""
+    await right.aclose()
+    await left.aclose()
+
+
 async def test_cancelled_relay_leaves_both_streams_to_their_owner() -> None:
     left, a = await tcp_pair()
     b, right = await tcp_pair()
