@@ -75,9 +75,6 @@ class _End(asyncio.Protocol):
         self.stream.connection_lost(exc)
         self.relayed.ending.set()
 
-    def hear_of_loss(self) -> None:
-        self.connection_lost(self.stream.error)
-
 
 class _Relayed:
     """The state both ends share."""
@@ -93,12 +90,7 @@ class _Relayed:
         ends = (self.a, self.b)
         for end in ends:
             end.transport.set_write_buffer_limits(high=WRITE_HIGH)
-            if end.lost:
-                continue
-            if end.transport.get_protocol() is None:
-                # TLS is over, and `connection_lost` is on its way to the stream, for it was scheduled before we came.
-                end.stream.when_closed(end.hear_of_loss)
-            else:
+            if not end.lost:
                 end.transport.set_protocol(end)
         for end in ends:
             for chunk in end.stream.take_buffered():
@@ -107,8 +99,6 @@ class _Relayed:
         for end in ends:
             if end.lost:
                 self.ending.set()
-            elif end.transport.get_protocol() is None:
-                continue
             elif end.stream.eof_seen:
                 end.eof_received()
             elif end.other.transport.get_write_buffer_size() > WRITE_HIGH:
@@ -130,6 +120,8 @@ async def relay(a: Stream, b: Stream, *, half_close: bool = True) -> RelayResult
     With `half_close` the end of one direction leaves the other open, as long as the far side can half-close (TLS can
     not: there, and with `half_close=False`, the first end ends both, after what was received is delivered).
     """
+    while (ending := next((stream for stream in (a, b) if stream.is_ending), None)) is not None:
+        await ending.wait_closed()
     relayed = _Relayed(a, b, half_close)
     relayed.start()
     try:

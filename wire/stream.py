@@ -182,6 +182,14 @@ class Stream(asyncio.Protocol):
         return self._lost
 
     @property
+    def is_ending(self) -> bool:
+        """TLS is over and `connection_lost` on its way, to this stream and to nobody who takes the transport now.
+
+        uvloop's transport complains about whatever is asked of it meanwhile.
+        """
+        return not self._lost and self.transport.get_protocol() is None
+
+    @property
     def error(self) -> BaseException | None:
         return self._error
 
@@ -189,7 +197,7 @@ class Stream(asyncio.Protocol):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Queue bytes. On a lost connection they are dropped and the next `drain` says so."""
-        if not self._lost and self.transport.get_protocol() is not None:  # see flush: uvloop's TLS after its end
+        if not self._lost and not self.is_ending:
             self.bytes_out += len(data)
             self.transport.write(data)
 
@@ -251,8 +259,7 @@ class Stream(asyncio.Protocol):
 
     async def flush(self) -> None:
         """Wait until the peer's kernel has everything that was written. Raises ConnectionLost."""
-        if not self._lost and self.transport.get_protocol() is None:
-            # TLS is gone and connection_lost on its way; uvloop complains about whatever is asked of it now.
+        if self.is_ending:
             await self.wait_closed()
         if self._lost:
             raise ConnectionLost(str(self._error or "connection lost")) from self._error
