@@ -5,13 +5,12 @@ charges at admission; I fill in a new quota, give back what went, and put right 
 failed. I look when something goes away or a quota changes, and once a minute. `wire.quota` knows what counts.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from minicontroller.actions import Action
 from minicontroller.controller import Controller, Key, key_of
 from minicontroller.informers import each
-from minicontroller.scheduler.amounts import quantity
 from wire import quota
 from wire.apiclient import NotFound, resource_path
 from wire.informer import DELETED, Informer
@@ -38,10 +37,6 @@ LISTED = (
     ("batch", "v1", "cronjobs"),
 )
 LOOK_EVERY = 60.0
-
-
-def read(text: str) -> int:
-    return int(quantity(text) * quota.ONE)
 
 
 class ResourceQuotas(Controller):
@@ -117,14 +112,12 @@ def has_ended(obj: JSON) -> bool:
     return (obj.get("status") or {}).get("phase") in quota.FINISHED
 
 
-def counted(
-    item: JSON, plural: str, group: str, objects: Iterable[JSON], reader: Callable[[str], int] = read
-) -> quota.Usage:
+def counted(item: JSON, plural: str, group: str, objects: Iterable[JSON]) -> quota.Usage:
     """What these objects use of this quota."""
     names = quota.concerns(plural, group, (item.get("spec") or {}).get("hard") or {})
     total: quota.Usage = {}
     for obj in objects:
         if quota.in_scope(item, plural, obj):
-            used = quota.usage(plural, group, obj, reader)
+            used = quota.usage(plural, group, obj)
             total = quota.add(total, {name: used.get(name, 0) for name in names})
     return total

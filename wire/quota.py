@@ -2,17 +2,21 @@
 
 My job: usage per resource name, which quotas an object falls under, and amounts as text. The API server charges at
 admission and the controller counts again later; both must come to the same number, so the rules live below both
-(`pkg/quota/v1/evaluator/core`). Pure. Amounts are billionths; how a quantity is read is the caller's (`Read`).
+(`pkg/quota/v1/evaluator/core`). Pure. Amounts are billionths. Neighbours: `podresources` adds up a pod.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-JSON = Mapping[str, Any]
-Read = Callable[[str], int]
-Usage = dict[str, int]
+from wire import podresources
+from wire.quantity import NANO, binary, decimal, nanos
 
-ONE = 10**9
+JSON = Mapping[str, Any]
+Usage = podresources.Amounts
+add = podresources.add
+
+ONE = NANO
+
 #: Core resources that may be counted by their plain name.
 PLAIN_COUNTS = frozenset(("services", "replicationcontrollers", "resourcequotas", "secrets", "configmaps",
                           "persistentvolumeclaims"))
@@ -21,11 +25,9 @@ COMPUTE = ("cpu", "memory", "ephemeral-storage")
 DEMANDED = frozenset(("cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"))
 CLASS_INFIX = ".storageclass.storage.k8s.io/"
 FINISHED = ("Succeeded", "Failed")
-_DECIMAL = ("n", "u", "m", "", "k", "M", "G", "T", "P", "E")
-_BINARY = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
 
 
-def usage(plural: str, group: str, obj: JSON, read: Read) -> Usage:
+def usage(plural: str, group: str, obj: JSON) -> Usage:
     """Resource name → amount."""
     found = {f"count/{plural}.{group}" if group else f"count/{plural}": ONE}
     if group:
@@ -33,11 +35,11 @@ def usage(plural: str, group: str, obj: JSON, read: Read) -> Usage:
     if plural in PLAIN_COUNTS:
         found[plural] = ONE
     if plural == "pods":
-        found |= _pod(obj, read)
+        found |= _pod(obj)
     elif plural == "services":
         found |= _service(obj)
     elif plural == "persistentvolumeclaims":
-        found |= _claim(obj, read)
+        found |= _claim(obj)
     return found
 
 
@@ -57,11 +59,11 @@ def _is_of(plural: str, name: str) -> bool:
     return (name == plural and plural in PLAIN_COUNTS) or (plural == "services" and name.startswith("services."))
 
 
-def missing(pod: JSON, names: Iterable[str], read: Read) -> str:
+def missing(pod: JSON, names: Iterable[str]) -> str:
     """`cpu for: a,b; memory for: a`: what containers must say because a quota limits it; "" if they do."""
     lacking: dict[str, list[str]] = {}
     for container in _containers(pod):
-        given = _compute(*_resources(container, read))
+        given = _compute(podresources.container_requests(container), podresources.container_limits(container))
         for name in sorted(DEMANDED & set(names) - given.keys()):
             lacking.setdefault(name, []).append(container["name"])
     return "; ".join(f"{name} for: {','.join(sorted(set(lacking[name])))}" for name in sorted(lacking))
@@ -117,31 +119,11 @@ def _crosses_namespaces(affinity: JSON) -> bool:
     return False
 
 
-def _pod(pod: JSON, read: Read) -> Usage:
+def _pod(pod: JSON) -> Usage:
     """Pods that have ended use nothing but their place in storage."""
     if (pod.get("status") or {}).get("phase") in FINISHED:
         return {}
-    return {"pods": ONE} | _compute(_total(pod, "requests", read), _total(pod, "limits", read))
-
-
-def _total(pod: JSON, part: str, read: Read) -> Usage:
-    """All containers together or the largest init container, whichever is more; sidecars count with both."""
-    spec = pod.get("spec") or {}
-    running: Usage = {}
-    largest: Usage = {}
-    for container in spec.get("initContainers") or ():
-        wanted = _amounts(container, part, read)
-        if container.get("restartPolicy") == "Always":
-            running = add(running, wanted)
-            wanted = running
-        else:
-            wanted = add(running, wanted)
-        largest = {name: max(largest.get(name, 0), wanted.get(name, 0)) for name in largest.keys() | wanted.keys()}
-    for container in spec.get("containers") or ():
-        running = add(running, _amounts(container, part, read))
-    total = {name: max(running.get(name, 0), largest.get(name, 0)) for name in running.keys() | largest.keys()}
-    overhead = {name: read(str(text)) for name, text in (spec.get("overhead") or {}).items()}
-    return add(total, {name: amount for name, amount in overhead.items() if part == "requests" or name in total})
+    return {"pods": ONE} | _compute(podresources.requests(pod), podresources.limits(pod))
 
 
 def _compute(requests: Usage, limits: Usage) -> Usage:
@@ -163,16 +145,16 @@ def _service(service: JSON) -> Usage:
     return {"services.nodeports": count * ONE, "services.loadbalancers": ONE if kind == "LoadBalancer" else 0}
 
 
-def _claim(claim: JSON, read: Read) -> Usage:
+def _claim(claim: JSON) -> Usage:
     spec = claim.get("spec") or {}
     found: Usage = {}
     storage = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
     if storage is not None:
-        found["requests.storage"] = read(str(storage))
+        found["requests.storage"] = nanos(str(storage))
     if chosen := spec.get("storageClassName"):
         found[f"{chosen}{CLASS_INFIX}persistentvolumeclaims"] = ONE
         if storage is not None:
-            found[f"{chosen}{CLASS_INFIX}requests.storage"] = read(str(storage))
+            found[f"{chosen}{CLASS_INFIX}requests.storage"] = nanos(str(storage))
     return found
 
 
@@ -181,32 +163,11 @@ def _containers(pod: JSON) -> list[Any]:
     return [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
 
 
-def _resources(container: JSON, read: Read) -> tuple[Usage, Usage]:
-    return _amounts(container, "requests", read), _amounts(container, "limits", read)
-
-
-def _amounts(container: JSON, part: str, read: Read) -> Usage:
-    quantities = (container.get("resources") or {}).get(part) or {}
-    return {name: read(str(text)) for name, text in quantities.items()}
-
-
-def add(one: Mapping[str, int], other: Mapping[str, int]) -> Usage:
-    return {name: one.get(name, 0) + other.get(name, 0) for name in one.keys() | other.keys()}
-
-
 def text(name: str, amount: int) -> str:
     """An amount as a canonical quantity: bytes in powers of 1024 where that is exact, everything else decimal."""
     if amount == 0:
         return "0"
     is_bytes = any(word in name for word in ("memory", "storage", "hugepages"))
     if is_bytes and amount % (1024 * ONE) == 0:
-        return _scaled(amount // ONE, 1024, _BINARY)
-    return _scaled(amount, 1000, _DECIMAL)
-
-
-def _scaled(amount: int, base: int, suffixes: tuple[str, ...]) -> str:
-    power = 0
-    while amount % base == 0 and power < len(suffixes) - 1:
-        amount //= base
-        power += 1
-    return f"{amount}{suffixes[power]}"
+        return binary(amount // ONE)
+    return decimal(amount)

@@ -9,8 +9,9 @@ from typing import Any
 from miniapiserver.admission.interface import Attributes, Operation, Plugin
 from miniapiserver.errors import Forbidden
 from miniapiserver.registry.objects import Objects
-from miniapiserver.schema.quantity import canonical, nanos
 from wire import quota
+from wire.podresources import amounts
+from wire.quantity import canonical, nanos
 
 JSON = dict[str, Any]
 Amounts = Mapping[str, Any]
@@ -114,7 +115,7 @@ def _sum(pod: JSON, part: str) -> dict[str, str]:
 
 
 def _amounts(container: JSON, part: str) -> dict[str, int]:
-    return {name: nanos(str(text)) for name, text in ((container.get("resources") or {}).get(part) or {}).items()}
+    return amounts((container.get("resources") or {}).get(part))
 
 
 def _problems(limit: JSON, requests: Amounts, limits: Amounts) -> Iterator[str]:

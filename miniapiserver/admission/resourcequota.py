@@ -13,8 +13,8 @@ from miniapiserver.admission.interface import Attributes, Operation, Plugin
 from miniapiserver.errors import Forbidden, NotFound
 from miniapiserver.registry.registry import Registry
 from miniapiserver.registry.update import replace_raw
-from miniapiserver.schema.quantity import nanos
 from wire import quota
+from wire.quantity import nanos
 
 JSON = dict[str, Any]
 
@@ -61,9 +61,9 @@ def _is_counted(attributes: Attributes) -> bool:
 def _added(attributes: Attributes) -> quota.Usage:
     row = attributes.row
     assert attributes.obj is not None
-    used = quota.usage(row.plural, row.group, attributes.obj, nanos)
+    used = quota.usage(row.plural, row.group, attributes.obj)
     if attributes.old is not None:
-        before = quota.usage(row.plural, row.group, attributes.old, nanos)
+        before = quota.usage(row.plural, row.group, attributes.old)
         used = {name: amount - before.get(name, 0) for name, amount in used.items()}
     return {name: amount for name, amount in used.items() if amount > 0}
 
@@ -77,7 +77,7 @@ def charge(item: JSON, attributes: Attributes, added: Mapping[str, int]) -> JSON
     limited = quota.concerns(row.plural, row.group, hard)
     if not quota.in_scope(item, row.plural, obj):
         return None
-    if row.plural == "pods" and not row.group and (words := quota.missing(obj, limited, nanos)):
+    if row.plural == "pods" and not row.group and (words := quota.missing(obj, limited)):
         raise _no(attributes, f"failed quota: {name}: must specify {words}")
     if unknown := limited - used.keys():
         raise _no(attributes, f"status unknown for quota: {name}, resources: {','.join(sorted(unknown))}")

@@ -13,8 +13,9 @@ from typing import Any, Final
 import orjson
 
 from miniapiserver.managedfields.fieldset import EMPTY, LEAF, MEMBER, FieldSet, element_text
-from miniapiserver.schema import quantity, times
+from miniapiserver.schema import times
 from miniapiserver.schema.types import Field, Kind, Type, TypeSchema
+from wire import quantity
 
 JSON = dict[str, Any]
 MISSING: Final = object()

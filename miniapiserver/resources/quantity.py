@@ -1,16 +1,14 @@
 """Quantities as validation and defaults need them.
 
-My job: amounts that may be missing, null or no quantity at all. Reading and writing them is `schema.quantity`'s.
+My job: amounts that may be missing, null or no quantity at all. Reading and writing them is `wire.quantity`'s.
 """
 
 from typing import Any
 
-from miniapiserver.schema import quantity
-from miniapiserver.schema.quantity import InvalidQuantity as BadQuantity
+from wire import quantity
+from wire.quantity import InvalidQuantity as BadQuantity
 
 __all__ = ["BadQuantity", "canonical", "canonicalize", "is_whole", "parse"]
-
-_NANO = 10**9
 
 
 def parse(value: Any) -> int:
@@ -20,7 +18,7 @@ def parse(value: Any) -> int:
 
 def is_whole(value: int) -> bool:
     """Whether a parsed value has no fraction."""
-    return value % _NANO == 0
+    return value % quantity.NANO == 0
 
 
 def canonical(value: Any) -> str:

@@ -15,7 +15,7 @@ For the core of the API server:
   what omitempty never does. Call it after defaulting (before `track_update`) and again right before storing.
 - `protobuf.encode(obj) -> bytes`, `protobuf.encode_watch_event(type, obj) -> bytes` for clients that accept nothing
   else.
-- `quantity.canonical`, `times.canonical`, `times.parse`, `times.render`: the scalar forms.
+- `times.canonical`, `times.parse`, `times.render`: the scalar forms.
 
 Order of a write, as upstream's handlers: decode → default → `managedfields.track_update` (completes) → mutating
 admission → prepare → validate → complete → store. What admission and strategies add later is owned by nobody

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, Final
 
-from miniapiserver.schema import completion, quantity, times
+from miniapiserver.schema import completion, times
 from miniapiserver.schema.completion import REPEATED, drops_empty, zero
 from miniapiserver.schema.types import Field, Kind, Type, TypeSchema, find
+from wire import quantity
 
 JSON = dict[str, Any]
 #: A linked path, innermost first: (parent, name or index, whether it is a struct's field). None is the root.

@@ -7,10 +7,10 @@ a rejection into phase Failed.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
-from minikubelet.quantity import InvalidQuantity, milli, parse, whole
+from minikubelet.quantity import MILLI, ONE, InvalidQuantity, milli, rounded_up, whole
+from wire import podresources
 
 JSON = dict[str, Any]
 
@@ -96,54 +96,27 @@ def _tolerates(toleration: JSON, taint: JSON) -> bool:
     return bool(toleration.get("key")) and toleration.get("value", "") == taint.get("value", "")
 
 
-def requests(pod: JSON) -> dict[str, Decimal]:
-    """What the pod asks for: the larger of its containers' sum and its largest init container, plus overhead."""
-    spec = pod["spec"]
-    total: dict[str, Decimal] = {}
-    largest: dict[str, Decimal] = {}
-    for container in spec.get("containers") or ():
-        _add(total, _container_requests(container))
-    sidecars: dict[str, Decimal] = {}
-    for container in spec.get("initContainers") or ():
-        asked = _container_requests(container)
-        if container.get("restartPolicy") == "Always":
-            _add(sidecars, asked)
-            asked = sidecars
-        else:
-            asked = {key: asked.get(key, Decimal(0)) + sidecars.get(key, Decimal(0)) for key in asked | sidecars}
-        largest = {key: max(largest.get(key, Decimal(0)), asked.get(key, Decimal(0))) for key in largest | asked}
-    _add(total, sidecars)
-    merged = {key: max(total.get(key, Decimal(0)), largest.get(key, Decimal(0))) for key in total | largest}
-    _add(merged, {key: parse(value) for key, value in (spec.get("overhead") or {}).items()})
-    return merged
-
-
-def _container_requests(container: JSON) -> dict[str, Decimal]:
-    resources = container.get("resources") or {}
-    asked = (resources.get("limits") or {}) | (resources.get("requests") or {})
-    return {key: parse(value) for key, value in asked.items()}
-
-
-def _add(into: dict[str, Decimal], more: Mapping[str, Decimal]) -> None:
-    for key, value in more.items():
-        into[key] = into.get(key, Decimal(0)) + value
+def _container_requests(container: Mapping[str, Any]) -> podresources.Amounts:
+    """A limit without a request is one: nobody has set the defaults of a static pod."""
+    return podresources.container_limits(container) | podresources.container_requests(container)
 
 
 def _fits(pod: JSON, others: list[JSON], allocatable: Mapping[str, str]) -> Rejection | None:
     try:
         if (limit := allocatable.get("pods")) is not None and len(others) + 1 > whole(limit):
             return _out_of("pods", 1, len(others), whole(limit))
-        asked = requests(pod)
-        used: dict[str, Decimal] = {}
+        asked = podresources.requests(pod, _container_requests)
+        used: podresources.Amounts = {}
         for other in others:
-            _add(used, requests(other))
+            used = podresources.add(used, podresources.requests(other, _container_requests))
     except InvalidQuantity as error:
         return Rejection("UnexpectedAdmissionError", f"Pod was rejected: {error}")
     for name, amount in sorted(asked.items()):
         if amount <= 0:
             continue
-        scale = milli if name == "cpu" else whole
-        wanted, taken, capacity = scale(str(amount)), scale(str(used.get(name, 0))), scale(allocatable.get(name, "0"))
+        unit = MILLI if name == "cpu" else ONE
+        wanted, taken = rounded_up(amount, unit), rounded_up(used.get(name, 0), unit)
+        capacity = (milli if name == "cpu" else whole)(allocatable.get(name, "0"))
         if wanted + taken > capacity:
             return _out_of(name, wanted, taken, capacity)
     return None

@@ -47,6 +47,14 @@ def test_init_containers_count_only_as_their_maximum() -> None:
     assert request_of(asked).values["cpu"] == 3
 
 
+def test_an_init_container_runs_beside_the_sidecars_before_it() -> None:
+    def one(cpu: str, **more: str) -> dict[str, object]:
+        return {"name": "c", "resources": {"requests": {"cpu": cpu}}} | more
+
+    asked = unbound(initContainers=[one("1", restartPolicy="Always"), one("3")], containers=[one("1")])
+    assert request_of(asked).values["cpu"] == 4
+
+
 def test_a_full_node_is_refused_by_the_resource_it_lacks() -> None:
     asked = unbound(containers=[{"name": "c", "resources": {"requests": {"cpu": "5"}}}])
     assert why(asked, NodeState(node("a"))) == "Insufficient cpu"

@@ -11,7 +11,6 @@ from miniapiserver.admission.resourcequota import charge
 from miniapiserver.admission.runtimeclasses import RuntimeClass
 from miniapiserver.admission.storageclasses import DefaultStorageClass
 from miniapiserver.errors import Forbidden
-from miniapiserver.schema.quantity import nanos
 from wire import quota
 
 JSON = dict[str, Any]
@@ -86,7 +85,7 @@ def few(used: JSON, hard: JSON, **spec: Any) -> JSON:
 
 def charged(item: JSON, obj: JSON) -> JSON | None:
     attributes = creation("pods", obj)
-    after = charge(item, attributes, quota.usage("pods", "", obj, nanos))
+    after = charge(item, attributes, quota.usage("pods", "", obj))
     used: JSON | None = after and after["status"]["used"]
     return used
 
@@ -121,18 +120,18 @@ def test_a_quota_counts_only_pods_in_its_scope(scope: str, obj: JSON, counts: bo
 
 
 def test_a_pod_that_has_ended_is_only_an_object() -> None:
-    assert quota.usage("pods", "", pod() | {"status": {"phase": "Failed"}}, nanos) == {"count/pods": quota.ONE}
+    assert quota.usage("pods", "", pod() | {"status": {"phase": "Failed"}}) == {"count/pods": quota.ONE}
 
 
 def test_init_containers_count_as_the_largest_of_them_and_sidecars_with_the_rest() -> None:
     sidecar = wants({"cpu": "1"}, name="s") | {"restartPolicy": "Always"}
     one = pod(containers=[wants({"cpu": "1"})], initContainers=[sidecar, wants({"cpu": "5"}, name="i")])
-    assert quota.usage("pods", "", one, nanos)["requests.cpu"] == 6 * quota.ONE
+    assert quota.usage("pods", "", one)["requests.cpu"] == 6 * quota.ONE
 
 
 def test_a_load_balancer_counts_its_node_ports() -> None:
     service = {"spec": {"type": "LoadBalancer", "ports": [{"port": 1}, {"port": 2}]}}
-    used = quota.usage("services", "", service, nanos)
+    used = quota.usage("services", "", service)
     assert (used["services.nodeports"], used["services.loadbalancers"]) == (2 * quota.ONE, quota.ONE)
 
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miniapiserver.schema import quantity, times
+from miniapiserver.schema import times
+from wire import quantity
 
 
 @pytest.mark.parametrize(

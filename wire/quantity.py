@@ -13,9 +13,9 @@ _BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _SUFFIX = {power: suffix for suffix, power in _DECIMAL.items()}
 _BINARY_SUFFIX = {power: suffix for suffix, power in _BINARY.items()} | {0: ""}
-_NANO = 10**9
+NANO = 10**9
 #: Upstream keeps no more than this, and rounds up what is finer than a nano.
-_LIMIT = (2**63 - 1) * _NANO
+_LIMIT = (2**63 - 1) * NANO
 
 
 class InvalidQuantity(ValueError):
@@ -36,7 +36,7 @@ def _parse(text: str) -> tuple[int, str]:
     whole, _, fraction = number.partition(".")
     mantissa = int((whole or "0") + fraction)
     if suffix in _BINARY:
-        numerator, denominator = mantissa * 1024 ** _BINARY[suffix] * _NANO, 10 ** len(fraction)
+        numerator, denominator = mantissa * 1024 ** _BINARY[suffix] * NANO, 10 ** len(fraction)
     else:
         exponent = _DECIMAL[suffix] if suffix in _DECIMAL else int(suffix[1:])
         power = exponent + 9 - len(fraction)
@@ -56,12 +56,13 @@ def canonical(text: str) -> str:
     amount, suffix = _parse(text)
     if amount == 0:
         return "0"
-    if suffix in _BINARY and abs(amount) >= 1024 * _NANO and amount % _NANO == 0:
-        return _binary(amount // _NANO)
-    return _decimal(amount) if suffix in _DECIMAL or suffix in _BINARY else _exponent(amount)
+    if suffix in _BINARY and abs(amount) >= 1024 * NANO and amount % NANO == 0:
+        return binary(amount // NANO)
+    return decimal(amount) if suffix in _DECIMAL or suffix in _BINARY else _exponent(amount)
 
 
-def _binary(whole: int) -> str:
+def binary(whole: int) -> str:
+    """A whole number, not zero, in powers of 1024."""
     power = 0
     while whole % 1024 == 0 and power < 6:
         whole //= 1024
@@ -69,7 +70,8 @@ def _binary(whole: int) -> str:
     return f"{whole}{_BINARY_SUFFIX[power]}"
 
 
-def _decimal(amount: int) -> str:
+def decimal(amount: int) -> str:
+    """Billionths, not zero, in powers of 1000."""
     power = -9
     while amount % 1000 == 0 and power < 18:
         amount //= 1000
