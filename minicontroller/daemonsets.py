@@ -16,8 +16,8 @@ from minicontroller.informers import each
 from minicontroller.ownership import is_controlled_by, labels_of, owner_keys, owner_reference
 from minicontroller.podstate import available_in, from_template, is_finished, is_ready, is_terminating
 from minicontroller.rollout import Budget
-from minicontroller.scheduler.filters import fits_affinity, fits_selector, untolerated
 from wire.apiclient import resource_path
+from wire.nodeplacement import is_selected, untolerated
 
 JSON = dict[str, Any]
 
@@ -129,7 +129,7 @@ def should_run(daemon: JSON, node: JSON) -> bool:
     spec = _with_tolerations(daemon["spec"]["template"].get("spec") or {})
     if spec.get("nodeName") not in (None, "", node["metadata"]["name"]):
         return False
-    if not fits_selector(spec, node) or not fits_affinity(spec, node):
+    if not is_selected(spec, node):
         return False
     return not untolerated(spec, node, ("NoSchedule", "NoExecute"))
 

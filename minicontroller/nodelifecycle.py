@@ -13,8 +13,8 @@ from minicontroller.actions import Action, After, Delete, Patch
 from minicontroller.controller import Controller, Key
 from minicontroller.informers import Informers
 from minicontroller.podstate import condition, is_ready, is_terminating, seconds, timestamp, with_condition
-from minicontroller.scheduler.filters import tolerates
 from wire.apiclient import resource_path
+from wire.nodeplacement import tolerates
 
 JSON = dict[str, Any]
 

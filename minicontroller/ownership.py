@@ -7,6 +7,8 @@ My job: owner references: making them, finding the controlling one, matching wha
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from wire.nodeplacement import requirement_holds
+
 JSON = dict[str, Any]
 
 
@@ -47,35 +49,7 @@ def matches(selector: JSON | None, labels: Mapping[str, str]) -> bool:
         return False
     if any(labels.get(key) != value for key, value in (selector.get("matchLabels") or {}).items()):
         return False
-    return all(_holds(term, labels) for term in selector.get("matchExpressions") or [])
-
-
-def _holds(term: JSON, labels: Mapping[str, str]) -> bool:
-    """A term of matchExpressions, of node affinity too (Gt, Lt)."""
-    value, values = labels.get(term["key"]), term.get("values") or []
-    match term.get("operator"):
-        case "In":
-            return value in values
-        case "NotIn":
-            return value not in values
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-        case "Gt":
-            return value is not None and _number(value) > _number(values[0])
-        case "Lt":
-            return value is not None and _number(value) < _number(values[0])
-    return False
-
-
-def _number(text: str) -> int:
-    return int(text) if text.lstrip("-").isdigit() else 0
-
-
-def term_holds(term: JSON, labels: Mapping[str, str]) -> bool:
-    """One requirement of a node selector."""
-    return _holds(term, labels)
+    return all(requirement_holds(term, labels) for term in selector.get("matchExpressions") or [])
 
 
 def labels_of(obj: JSON) -> Mapping[str, str]:

@@ -3,12 +3,13 @@
 My job: one predicate per reason a node may be refused, in upstream's words (`pkg/scheduler/framework/plugins`). Pure.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from minicontroller.ownership import labels_of, matches, term_holds
+from minicontroller.ownership import labels_of, matches
 from minicontroller.scheduler.amounts import Amounts, request_of
+from wire.nodeplacement import is_selected, tolerates, untolerated
 
 JSON = dict[str, Any]
 
@@ -31,48 +32,6 @@ class NodeState:
         return total
 
 
-def tolerates(toleration: JSON, taint: JSON) -> bool:
-    if toleration.get("effect") and toleration["effect"] != taint.get("effect"):
-        return False
-    if toleration.get("key") and toleration["key"] != taint["key"]:
-        return False
-    operator = toleration.get("operator") or "Equal"
-    if operator == "Exists":
-        return True
-    return bool(toleration.get("key")) and (toleration.get("value") or "") == (taint.get("value") or "")
-
-
-def untolerated(spec: JSON, node: JSON, effects: Sequence[str]) -> JSON | None:
-    """The first taint of these effects that the pod does not tolerate."""
-    tolerations = spec.get("tolerations") or []
-    for taint in (node.get("spec") or {}).get("taints") or []:
-        if taint.get("effect") in effects and not any(tolerates(item, taint) for item in tolerations):
-            return dict(taint)
-    return None
-
-
-def fits_selector(spec: JSON, node: JSON) -> bool:
-    labels = labels_of(node)
-    return all(labels.get(key) == value for key, value in (spec.get("nodeSelector") or {}).items())
-
-
-def fits_affinity(spec: JSON, node: JSON) -> bool:
-    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
-    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
-    return required is None or any(node_term_holds(term, node) for term in required.get("nodeSelectorTerms") or [])
-
-
-def node_term_holds(term: JSON, node: JSON) -> bool:
-    """A node selector term; an empty one holds for nothing."""
-    expressions, fields = term.get("matchExpressions") or [], term.get("matchFields") or []
-    if not expressions and not fields:
-        return False
-    own: Mapping[str, str] = {"metadata.name": node["metadata"]["name"]}
-    return all(term_holds(item, labels_of(node)) for item in expressions) and all(
-        term_holds(item, own) for item in fields
-    )
-
-
 def _unschedulable(pod: JSON, state: NodeState, everywhere: Sequence[NodeState]) -> str:
     if not (state.node.get("spec") or {}).get("unschedulable"):
         return ""
@@ -88,8 +47,7 @@ def _tainted(pod: JSON, state: NodeState, everywhere: Sequence[NodeState]) -> st
 
 
 def _misplaced(pod: JSON, state: NodeState, everywhere: Sequence[NodeState]) -> str:
-    fits = fits_selector(pod["spec"], state.node) and fits_affinity(pod["spec"], state.node)
-    return "" if fits else "node(s) didn't match Pod's node affinity/selector"
+    return "" if is_selected(pod["spec"], state.node) else "node(s) didn't match Pod's node affinity/selector"
 
 
 def _too_small(pod: JSON, state: NodeState, everywhere: Sequence[NodeState]) -> str:

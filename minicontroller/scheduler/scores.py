@@ -9,7 +9,8 @@ from typing import Any
 
 from minicontroller.ownership import controller_of
 from minicontroller.scheduler.amounts import Amounts, request_of
-from minicontroller.scheduler.filters import NodeState, node_term_holds, untolerated
+from minicontroller.scheduler.filters import NodeState
+from wire.nodeplacement import term_holds, untolerated
 
 JSON = dict[str, Any]
 
@@ -32,7 +33,7 @@ def preferred(pod: JSON, state: NodeState) -> float:
     affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
     terms = affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or []
     total = sum(term.get("weight", 0) for term in terms)
-    held = sum(term.get("weight", 0) for term in terms if node_term_holds(term.get("preference") or {}, state.node))
+    held = sum(term.get("weight", 0) for term in terms if term_holds(term.get("preference") or {}, state.node))
     return FULL * held / total if total else 0.0
 
 

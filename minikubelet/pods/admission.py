@@ -11,6 +11,7 @@ from typing import Any
 
 from minikubelet.quantity import MILLI, ONE, InvalidQuantity, milli, rounded_up, whole
 from wire import podresources
+from wire.nodeplacement import is_selected, untolerated
 
 JSON = dict[str, Any]
 
@@ -23,77 +24,16 @@ class Rejection:
 
 def admit(pod: JSON, node: JSON, others: Iterable[JSON]) -> Rejection | None:
     """`others`: the pods already admitted and not ended."""
-    labels = node["metadata"].get("labels") or {}
-    if not selects(pod, labels, node["metadata"]["name"]):
+    if not is_selected(pod["spec"], node):
         return Rejection("NodeAffinity", "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match "
                                          "Pod's node affinity/selector")
-    if (taint := _untolerated(pod, node)) is not None:
-        return Rejection("TaintToleration", "Pod was rejected: Predicate TaintToleration failed: node(s) had taints "
-                                            f"that the pod didn't tolerate ({taint})")
+    # NoSchedule is the scheduler's alone.
+    if (taint := untolerated(pod["spec"], node, ("NoExecute",))) is not None:
+        what = f"{taint['key']}={taint.get('value', '')}:NoExecute"
+        why = f"node(s) had taints that the pod didn't tolerate ({what})"
+        return Rejection("TaintToleration", f"Pod was rejected: Predicate TaintToleration failed: {why}")
     allocatable = (node.get("status") or {}).get("allocatable") or {}
     return _fits(pod, list(others), allocatable)
-
-
-def selects(pod: JSON, labels: Mapping[str, str], node_name: str) -> bool:
-    spec = pod["spec"]
-    if any(labels.get(key) != value for key, value in (spec.get("nodeSelector") or {}).items()):
-        return False
-    affinity = ((spec.get("affinity") or {}).get("nodeAffinity") or {})
-    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
-    if not required:
-        return True
-    return any(_term_matches(term, labels, node_name) for term in required.get("nodeSelectorTerms") or ())
-
-
-def _term_matches(term: JSON, labels: Mapping[str, str], node_name: str) -> bool:
-    expressions, fields = term.get("matchExpressions") or [], term.get("matchFields") or []
-    if not expressions and not fields:
-        return False
-    return (all(_expression_matches(item, labels) for item in expressions)
-            and all(_expression_matches(item, {"metadata.name": node_name}) for item in fields))
-
-
-def _expression_matches(expression: JSON, labels: Mapping[str, str]) -> bool:
-    value, values = labels.get(expression["key"]), expression.get("values") or []
-    match expression["operator"]:
-        case "In":
-            return value in values
-        case "NotIn":
-            return value not in values
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-        case "Gt" | "Lt" as operator:
-            return _compares(value, values, operator)
-    return False
-
-
-def _compares(value: str | None, values: list[str], operator: str) -> bool:
-    try:
-        left, right = int(value or ""), int(values[0])
-    except (ValueError, IndexError):
-        return False
-    return left > right if operator == "Gt" else left < right
-
-
-def _untolerated(pod: JSON, node: JSON) -> str | None:
-    """The first NoExecute taint the pod does not tolerate; NoSchedule is the scheduler's alone."""
-    tolerations = pod["spec"].get("tolerations") or ()
-    for taint in (node.get("spec") or {}).get("taints") or ():
-        if taint.get("effect") == "NoExecute" and not any(_tolerates(item, taint) for item in tolerations):
-            return f"{taint['key']}={taint.get('value', '')}:NoExecute"
-    return None
-
-
-def _tolerates(toleration: JSON, taint: JSON) -> bool:
-    if toleration.get("effect") not in (None, "", taint["effect"]):
-        return False
-    if toleration.get("key") and toleration["key"] != taint["key"]:
-        return False
-    if toleration.get("operator", "Equal") == "Exists":
-        return True
-    return bool(toleration.get("key")) and toleration.get("value", "") == taint.get("value", "")
 
 
 def _container_requests(container: Mapping[str, Any]) -> podresources.Amounts:

@@ -7,9 +7,10 @@ from objects import StillInformers, meta, pod
 from minicontroller.actions import Create
 from minicontroller.nodelifecycle import time_left
 from minicontroller.scheduler.amounts import Amounts, quantity, request_of
-from minicontroller.scheduler.filters import NodeState, refusal, tolerates
+from minicontroller.scheduler.filters import NodeState, refusal
 from minicontroller.scheduler.scheduler import Scheduler, failure_message
 from minicontroller.scheduler.scores import best
+from wire.nodeplacement import tolerates
 
 JSON = dict[str, Any]
 
