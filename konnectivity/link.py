@@ -247,6 +247,7 @@ class TunnelLink:
         reason = text or f"call ended with status {status}"
         for leg in legs:
             leg.detach().abort(f"link lost: {reason}")
+        self.on_idle()
         self._on_lost(reason)
 
     def on_writable(self) -> None:

@@ -11,7 +11,6 @@ only failures and duplicates wait.
 """
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import random
@@ -147,8 +146,10 @@ class Sync:
         quiet = asyncio.Event()
         for link in self.links.values():
             link.drain(quiet.set)
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(timeout):
                 while self.connections:
                     quiet.clear()
                     await quiet.wait()
+        except TimeoutError:
+            _log.warning("drain.timeout connections=%d", self.connections)

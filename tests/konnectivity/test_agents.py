@@ -254,6 +254,22 @@ async def test_a_draining_agent_is_passed_over_and_keeps_what_it_has(
                 await other.aclose()
 
 
+async def test_a_drain_ends_with_the_server_that_its_connections_came_from(
+    certificates: Certificates, tmp_path: Path
+) -> None:
+    async with contextlib.AsyncExitStack() as life, target(echo) as port:
+        server = await life.enter_async_context(Server(server_config(certificates, tmp_path)))
+        async with Agent(agent_config(certificates, server)) as agent:
+            await until(lambda: len(server.backends) == 1)
+            client = await connect(server.config.uds_name, f"127.0.0.1:{port}")
+            draining = asyncio.create_task(agent.sync.drain(60.0))
+            await until(lambda: any(backend.is_draining for backend in server.backends))
+            assert agent.sync.connections == 1 and not draining.done()
+            await life.aclose()
+            await asyncio.wait_for(draining, 2)
+            await client.aclose()
+
+
 async def test_an_agent_says_drain_to_a_plain_server(certificates: Certificates) -> None:
     async with plain_server(certificates) as server, Agent(agent_config(certificates, server.port)) as agent:
         peer = await server.agent()
