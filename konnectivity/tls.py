@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from wire.tls import Stamp, stamp
+from wire.tls import Followed
 
 
 @dataclass(slots=True)
@@ -22,20 +22,15 @@ class ServerTLS:
     alpn: Sequence[str] = ("h2",)
     minimum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
     ciphers: str = ""
-    _stamp: Stamp = ()
-    _context: ssl.SSLContext | None = field(default=None, repr=False)
+    _followed: Followed = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._followed = Followed((self.cert, self.key, self.client_ca), self._make)
 
     @property
     def context(self) -> ssl.SSLContext:
-        """The context for the next handshake. A half-replaced pair of files keeps the last good one."""
-        now = stamp(*(path for path in (self.cert, self.key, self.client_ca) if path))
-        if self._context is None or now != self._stamp:
-            try:
-                self._context, self._stamp = self._make(), now
-            except (OSError, ssl.SSLError):
-                if self._context is None:
-                    raise
-        return self._context
+        """The context for the next handshake."""
+        return self._followed.context
 
     def _make(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -61,19 +56,15 @@ class AgentTLS:
     cert: str = ""
     key: str = ""
     alpn: Sequence[str] = ("h2",)
-    _stamp: Stamp = ()
-    _context: ssl.SSLContext | None = field(default=None, repr=False)
+    _followed: Followed = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._followed = Followed((self.ca, self.cert, self.key), self._make)
 
     @property
     def context(self) -> ssl.SSLContext:
-        now = stamp(*(path for path in (self.ca, self.cert, self.key) if path))
-        if self._context is None or now != self._stamp:
-            try:
-                self._context, self._stamp = self._make(), now
-            except (OSError, ssl.SSLError):
-                if self._context is None:
-                    raise
-        return self._context
+        """The context for the next dial."""
+        return self._followed.context
 
     def _make(self) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=self.ca or None)

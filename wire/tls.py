@@ -7,7 +7,7 @@ Rule: TLS 1.2 or later; a client context verifies unless its caller says, by nam
 
 import os
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any
 
@@ -102,7 +102,25 @@ class ClientTLS:
         self.cert = cert
         self.key = key
         self.verify = verify
-        self._paths = [path for path in (ca, cert, key) if path is not None]
+        self._followed = Followed((ca, cert, key), self._make)
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        return self._followed.context
+
+    def _make(self) -> ssl.SSLContext:
+        return client_context(self.ca, self.cert, self.key, self.verify)
+
+
+class Followed:
+    """The context that `make` makes of some files, made anew when one of them changes.
+
+    Between the two files of a rotation the last good pair still stands; without one, `make`'s error does.
+    """
+
+    def __init__(self, paths: Sequence[Path | None], make: Callable[[], ssl.SSLContext]) -> None:
+        self._paths = [path for path in paths if path]
+        self._make = make
         self._stamp: Stamp = ()
         self._context: ssl.SSLContext | None = None
 
@@ -111,10 +129,8 @@ class ClientTLS:
         now = stamp(*self._paths)
         if self._context is None or now != self._stamp:
             try:
-                self._context = client_context(self.ca, self.cert, self.key, self.verify)
-                self._stamp = now
+                self._context, self._stamp = self._make(), now
             except (OSError, ssl.SSLError):
-                # Between the two files of a rotation: the last good pair still stands.
                 if self._context is None:
                     raise
         return self._context
