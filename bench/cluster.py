@@ -3,12 +3,15 @@
 My job: start one on free ports in a folder that goes away, and read CPU seconds and memory of its processes from /proc.
 """
 
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from miniplane.control import ask
 from miniplane.launch import Cluster, down, up
@@ -37,18 +40,27 @@ class Measured:
 
 
 @contextmanager
-def running(nodes: int = 1) -> Iterator[Measured]:
-    import time
-
+def running(nodes: int = 1, kubelet: Mapping[str, Any] | None = None) -> Iterator[Measured]:
+    """`kubelet`: fields of its configuration file that differ from what `up` writes."""
     with tempfile.TemporaryDirectory(prefix="miniplane-bench-") as folder:
         state = StateDir.of(Path(folder) / "state")
+        options = {"secure_port": 0, "nodes": nodes}
         started = time.perf_counter()
         try:
-            yield Measured(
-                up(state, {"secure_port": 0, "nodes": nodes}, report=lambda line: None), time.perf_counter() - started
-            )
+            cluster = up(state, options, report=lambda line: None)
+            measured = Measured(cluster, time.perf_counter() - started)
+            if kubelet:
+                _configure_kubelets(state, kubelet)
+                up(state, options, report=lambda line: None)
+            yield measured
         finally:
             down(state)
+
+
+def _configure_kubelets(state: StateDir, fields: Mapping[str, Any]) -> None:
+    for file in state.path.glob("nodes/*/config.yaml"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+        ask(state, {"do": "restart", "process": file.parent.name})
 
 
 def cpu_seconds(pid: int) -> float:

@@ -138,10 +138,12 @@ class LinkLeg:
 
     def transmit(self) -> bool:
         """Send one packet; whether there is more that may be sent."""
-        room = self._link.tunnel.sendable(self.connect_id)
-        if not self._pending or room <= 0:
+        if not self._pending:
             return False
         chunk = self._pending[0]
+        room = self._link.tunnel.sendable(self.connect_id, len(chunk))
+        if room <= 0:
+            return False
         if len(chunk) > room:
             self._pending[0], chunk = chunk[room:], chunk[:room]
         else:

@@ -282,7 +282,7 @@ class GRPCConnection:
         if call is None:
             return
         call.unacknowledged += cost
-        if call.unacknowledged >= self._call_window // 4:
+        if call.unacknowledged >= call.granted // 4:
             self._output.append(frames.window_update(call_id, call.unacknowledged))
             call.window += call.unacknowledged
             call.unacknowledged = 0
@@ -291,6 +291,7 @@ class GRPCConnection:
         """Let the peer of this call send `by` bytes more ahead."""
         call = self._calls.get(call_id)
         if call is not None:
+            call.granted += by
             call.window += by
             self._output.append(frames.window_update(call_id, by))
 

@@ -23,7 +23,8 @@ class Call:
     """One call of a connection. Lives until its stream has ended."""
 
     id: int
-    window: int  # what the peer may still send on this call
+    granted: int  # what the peer may send ahead on this call
+    window: int = field(init=False)  # what is left of that
     inbound: bytearray = field(default_factory=bytearray)
     unacknowledged: int = 0
     outbound: deque[memoryview] = field(default_factory=deque)
@@ -31,6 +32,9 @@ class Call:
     ending: Headers | None = None  # trailers that wait behind the queue
     is_half_closing: bool = False
     is_accepted: bool = False
+
+    def __post_init__(self) -> None:
+        self.window = self.granted
 
     def cut_messages(self, content: memoryview, events: list[Event]) -> Verdict | None:
         """The messages that are whole now; with a verdict the call has to end, for what comes next may not come."""

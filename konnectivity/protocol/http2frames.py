@@ -15,7 +15,7 @@ DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0x0, 0x1, 0x3
 END_STREAM, PADDED = 0x1, 0x8
 HEAD_LENGTH = 9
 # What we take in one frame. grpc-go sends 16384 whatever it is told; our own ends send one frame per packet.
-MAX_FRAME = 256 << 10
+MAX_FRAME = 512 << 10
 WINDOW_LIMIT = (1 << 31) - 1
 
 _HEAD = struct.Struct(">HBBBI")

@@ -30,8 +30,10 @@ from wire.protocol.konnectivity import (
 )
 
 MAX_DATA = 64 << 10  # one DATA packet to a real peer; far below gRPC's 4 MiB, large enough to be cheap
-MAX_DATA_EXTENDED = 128 << 10  # one to a peer of ours, which takes it as one HTTP/2 frame
-WINDOW = 512 << 10  # what an extended peer may send ahead on one connection
+MAX_DATA_EXTENDED = 256 << 10  # one to a peer of ours, which takes it as one HTTP/2 frame
+# What an extended peer may send ahead on one connection. Two whole pieces keep both ends busy; all of it may lie in
+# sockets before a neighbour's few bytes, so more is their wait.
+WINDOW = 5 * MAX_DATA_EXTENDED // 2
 UNLIMITED = 1 << 62
 
 
@@ -136,6 +138,7 @@ class Tunnel:
         self.extended = extended
         self._window = window if extended else UNLIMITED
         self._max_data = MAX_DATA_EXTENDED if extended else MAX_DATA
+        self._worthwhile = min(self._max_data, self._window // 4)
         self._connections: dict[int, Connection] = {}
         self._packets: list[Packet] = []
         self._handlers: dict[type, Callable[..., Event | None]] = {
@@ -166,10 +169,17 @@ class Tunnel:
         packets, self._packets = self._packets, []
         return packets
 
-    def sendable(self, connect_id: int) -> int:
-        """How many bytes the next DATA packet may carry; 0: wait for Credited."""
+    def sendable(self, connect_id: int, wanted: int) -> int:
+        """How many of `wanted` bytes the next DATA packet may carry; 0: wait for Credited.
+
+        The last bit of the credit is not worth cutting a piece in two: each costs both ends a turn of their loops.
+        More will come, for the peer credits at the half of the window and less than a quarter is left.
+        """
         connection = self._connections.get(connect_id)
-        return min(connection.credit, self._max_data) if connection is not None else 0
+        if connection is None:
+            return 0
+        room = min(connection.credit, self._max_data, wanted)
+        return room if room == wanted or room >= self._worthwhile else 0
 
     def count_sent(self, connect_id: int, size: int) -> None:
         connection = self._connections.get(connect_id)

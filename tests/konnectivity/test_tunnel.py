@@ -190,7 +190,7 @@ def test_a_foreign_connect_id_cannot_take_over_a_connection(pair: Pair) -> None:
 
 def spend(tunnel: Tunnel, connect_id: int) -> int:
     total = 0
-    while size := tunnel.sendable(connect_id):
+    while size := tunnel.sendable(connect_id, WINDOW // 4):
         tunnel.count_sent(connect_id, size)
         total += size
     return total
@@ -199,17 +199,49 @@ def spend(tunnel: Tunnel, connect_id: int) -> int:
 def test_an_extended_sender_stops_when_its_credit_is_spent() -> None:
     pair = Pair(True)
     connect_id = pair.dial()
-    assert pair.server.sendable(connect_id) == MAX_DATA_EXTENDED
+    assert pair.server.sendable(connect_id, 1 << 20) == MAX_DATA_EXTENDED
     assert spend(pair.server, connect_id) == WINDOW
-    for _ in range(WINDOW // MAX_DATA_EXTENDED):
-        assert isinstance(pair.agent.receive(Data(connect_id, bytes(MAX_DATA_EXTENDED))), Received)
+    for _ in range(4):
+        assert isinstance(pair.agent.receive(Data(connect_id, bytes(WINDOW // 4))), Received)
     pair.agent.count_consumed(connect_id, WINDOW // 4)
     pair.exchange()
-    assert pair.server.sendable(connect_id) == 0, "credit comes in halves of the window"
+    assert pair.server.sendable(connect_id, 1) == 0, "credit comes in halves of the window"
     pair.agent.count_consumed(connect_id, WINDOW // 4)
     pair.exchange()
     assert pair.server_events[-1] == Credited(connect_id)
     assert spend(pair.server, connect_id) == WINDOW // 2
+
+
+def test_a_sender_does_not_cut_a_piece_for_the_last_of_its_credit() -> None:
+    pair = Pair(True)
+    connect_id = pair.dial()
+    pair.server.count_sent(connect_id, WINDOW - 1000)
+    assert pair.server.sendable(connect_id, 1001) == 0
+    assert pair.server.sendable(connect_id, 1000) == 1000
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 5, 1000, WINDOW])
+@pytest.mark.parametrize("piece", [1000, 4097, MAX_DATA_EXTENDED, 1 << 20])
+def test_pieces_of_any_size_pass_a_window_of_any_size(window: int, piece: int) -> None:
+    sender = ServerTunnel(extended=True, window=window)
+    receiver = AgentTunnel(extended=True, first_connect_id=1, window=window)
+    sender.dial(5, "10.0.0.1:80")
+    for packet in sender.take_packets():
+        receiver.receive(packet)
+    connect_id = receiver.answer_dial(5)
+    assert connect_id is not None
+    for packet in receiver.take_packets():
+        sender.receive(packet)
+    left = min(3 * max(window, piece), 3000 * min(window, piece))
+    while left:
+        size = sender.sendable(connect_id, min(piece, left))
+        assert size > 0, "everything was consumed, so some credit must have come back"
+        sender.count_sent(connect_id, size)
+        assert isinstance(receiver.receive(Data(connect_id, bytes(size))), Received)
+        receiver.count_consumed(connect_id, size)
+        for packet in receiver.take_packets():
+            sender.receive(packet)
+        left -= size
 
 
 def test_a_peer_that_overdraws_its_credit_loses_that_connection_only() -> None:
@@ -229,4 +261,4 @@ def test_a_plain_sender_knows_no_credit() -> None:
     connect_id = pair.dial()
     for _ in range(1000):
         pair.server.count_sent(connect_id, MAX_DATA)
-    assert pair.server.sendable(connect_id) == MAX_DATA
+    assert pair.server.sendable(connect_id, 1 << 20) == MAX_DATA
