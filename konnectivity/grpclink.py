@@ -73,7 +73,7 @@ class GRPCLink(asyncio.BufferedProtocol):
         self._is_dispatching = False
         self._is_flush_due = False
         self._flushed_at = 0.0
-        self._postponed = 0  # pieces of the output that may wait
+        self._postponed: list[tuple[int, Buffer]] = []  # messages that go behind whatever goes next
         self._is_postponed_due = False
         self._last_heard = self._loop.time()
         self._pinged_at = 0.0
@@ -117,7 +117,7 @@ class GRPCLink(asyncio.BufferedProtocol):
             self.close(str(error))
         finally:
             self._is_dispatching = False
-            if self.connection.output_pieces > self._postponed:
+            if self.connection.output_pieces:
                 self.flush()
 
     def eof_received(self) -> bool:
@@ -189,11 +189,10 @@ class GRPCLink(asyncio.BufferedProtocol):
             self.flush_soon()
         return written
 
-    def postpone(self, call_id: int, *parts: Buffer) -> None:
-        """Send a message that may wait for the next one, or POSTPONED: two in one TLS record wake the peer once."""
-        before = self.connection.output_pieces
-        self.connection.send_message(call_id, *parts)
-        self._postponed += self.connection.output_pieces - before
+    def postpone(self, call_id: int, message: Buffer) -> None:
+        """Send a message that nobody waits for behind the next one, or after POSTPONED: two in one TLS record wake the
+        peer once, and the one that somebody waits for is read first."""
+        self._postponed.append((call_id, message))
         if not self._is_postponed_due:
             self._is_postponed_due = True
             self._loop.call_later(POSTPONED, self._flush_postponed)
@@ -202,9 +201,15 @@ class GRPCLink(asyncio.BufferedProtocol):
         self._is_postponed_due = False
         self.flush()
 
+    def _send_postponed(self) -> None:
+        postponed, self._postponed = self._postponed, []
+        for call_id, message in postponed:
+            self.connection.send_message(call_id, message)
+
     def end_call(self, call_id: int, status: int = 0, text: str = "") -> None:
         """Our last word on a call, behind what is queued. Its owner hears nothing more."""
         self.calls.pop(call_id, None)
+        self._send_postponed()
         self.connection.end_call(call_id, status, text)
         self.flush_soon()
 
@@ -226,9 +231,10 @@ class GRPCLink(asyncio.BufferedProtocol):
 
     def flush(self) -> None:
         self._is_flush_due = False
+        if self._postponed:
+            self._send_postponed()
         if self.connection.output_pieces and not self.transport.is_closing():
             self._flushed_at = time.monotonic()
-            self._postponed = 0
             self.transport.writelines(self.connection.take_output())
 
     def close(self, reason: str = "closed here") -> None:
