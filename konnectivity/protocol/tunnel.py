@@ -32,7 +32,7 @@ from wire.protocol.konnectivity import (
 MAX_DATA = 64 << 10  # one DATA packet to a real peer; far below gRPC's 4 MiB, large enough to be cheap
 MAX_DATA_EXTENDED = 256 << 10  # one to a peer of ours, which takes it as one HTTP/2 frame
 # What an extended peer may send ahead on one connection: three times what one read of a UNIX socket gives (219,264
-# bytes with Linux's default buffer). All of it may lie in sockets before a neighbour's few bytes, so more is their wait.
+# bytes with Linux's default buffer). All of it may lie in sockets before a neighbour's few bytes: more is their wait.
 WINDOW = 672 << 10
 UNLIMITED = 1 << 62
 
