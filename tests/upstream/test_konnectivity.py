@@ -1,5 +1,5 @@
-"""Against upstream's own binaries; opt-in: KONNECTIVITY_UPSTREAM_BIN names the folder of proxy-server, proxy-agent
-and proxy-test-client (`go build -mod=vendor ./cmd/{server,agent,test-client}` of apiserver-network-proxy).
+"""Against upstream's own binaries; opt-in: KONNECTIVITY_UPSTREAM_BIN names the folder of apiserver-network-proxy's
+proxy-server, proxy-agent and proxy-test-client.
 
 Each direction of the wire protocol: our server with the real agent, our agent with the real server, the real client
 library (the one in kube-apiserver) with our server in both modes, and our API server's dialers with the real server.
