@@ -12,7 +12,7 @@ from typing import Any
 
 from minicontroller.actions import Action, After, carry_out
 from minicontroller.informers import Informers
-from wire.apiclient import AlreadyExists, APIError, Conflict, NotFound
+from wire.apiclient import AlreadyExists, APIError, Conflict, NamespaceTerminating, NotFound
 from wire.errors import WireError
 from wire.informer import Informer
 
@@ -114,6 +114,8 @@ class Controller:
                 await self.sync(key)
             except (Conflict, AlreadyExists, NotFound):
                 self.queue.retry(key)  # the world moved: decide again on what is there now
+            except NamespaceTerminating:
+                self.queue.done(key)  # its deletion is the next event
             except (APIError, WireError) as error:
                 delay = self.queue.retry(key)
                 log.warning('%s.failed key=%s retry=%.1fs error="%s"', self.name, "/".join(key), delay, error)

@@ -23,7 +23,6 @@ from wire.informer import Informer
 JSON = dict[str, Any]
 
 ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
-METADATA_LIST = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 #: Never owned, and too many.
 IGNORED = frozenset({("", "events"), ("coordination.k8s.io", "leases")})
 #: The rest of the cluster starts first: garbage can wait.
@@ -271,8 +270,11 @@ def _slim(metadata: JSON) -> JSON:
 
 
 class MetadataClient(Client):
-    """The same connection settings, asking for metadata only."""
+    """The same connection settings, asking for metadata only. A list of it has another name than the one object of a
+    watch event, and upstream ends a watch that was asked for by the wrong one."""
+
+    lists_as = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+    watches_as = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
 
     def __init__(self, client: Client) -> None:
         super().__init__(client.access, user_agent="minicontroller/metadata")
-        self._headers = [(name, METADATA_LIST if name == "Accept" else value) for name, value in self._headers]

@@ -55,6 +55,9 @@ class APIError(Exception):
     @staticmethod
     def of(status: JSON) -> "APIError":
         """The subclass for this Status."""
+        causes = (status.get("details") or {}).get("causes") or ()
+        if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
+            return NamespaceTerminating(status)
         return APIError.REASONS.get(str(status.get("reason") or ""), APIError)(status)
 
 
@@ -80,6 +83,10 @@ class Unauthorized(APIError):
 
 class Forbidden(APIError):
     pass
+
+
+class NamespaceTerminating(Forbidden):
+    """Nothing new is made in a namespace that is going."""
 
 
 class Invalid(APIError):
@@ -130,6 +137,9 @@ def resource_path(
 class Client:
     """One API server, one identity. `async with` it; all methods may run side by side."""
 
+    #: In what form collections are asked for.
+    lists_as = watches_as = "application/json"
+
     def __init__(
         self,
         access: Access,
@@ -159,7 +169,7 @@ class Client:
         self._stamp: Stamp = access.stamp()
         self._context = access.ssl_context()
         token = access.bearer_token()
-        self._headers = [("User-Agent", self._user_agent), ("Accept", "application/json")]
+        self._headers = [("User-Agent", self._user_agent)]
         if token:
             self._headers.append(("Authorization", f"Bearer {token}"))
         self._http = HTTPClient(self._connect, join_host_port(access.host, access.port))
@@ -226,7 +236,7 @@ class Client:
         return await self._json("GET", path, params)
 
     async def list(self, path: str, **params: Any) -> JSON:
-        return await self._json("GET", path, params)
+        return await self._json("GET", path, params, accept=self.lists_as)
 
     async def create(self, path: str, body: Mapping[str, Any], **params: Any) -> JSON:
         return await self._json("POST", path, params, orjson.dumps(body))
@@ -253,21 +263,23 @@ class Client:
 
     async def _json(
         self, method: str, path: str, params: Mapping[str, Any], body: bytes | None = None,
-        content_type: str = "application/json",
+        content_type: str = "application/json", accept: str = "application/json",
     ) -> JSON:  # fmt: skip
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
-                async with await self._send(method, path, params, body, content_type) as answer:
+                async with await self._send(method, path, params, body, content_type, accept) as answer:
                     return _object(await answer.read())
         except TimeoutError as error:
             raise ConnectionLost(f"{method} {self.server}{path}: no answer in {REQUEST_TIMEOUT:.0f}s") from error
 
     async def _send(
         self, method: str, path: str, params: Mapping[str, Any], body: bytes | None = None,
-        content_type: str = "application/json",
+        content_type: str = "application/json", accept: str = "application/json",
     ) -> Answer:  # fmt: skip
         self._refresh()
-        headers = self._headers if body is None else [*self._headers, ("Content-Type", content_type)]
+        headers = [*self._headers, ("Accept", accept)]
+        if body is not None:
+            headers.append(("Content-Type", content_type))
         answer = await self._http.request(method, self._access.prefix + path + _query(params), headers, body)
         if answer.status >= 400 or answer.status < 200:
             async with answer:
@@ -284,7 +296,7 @@ class Client:
         asked |= params
         asked.setdefault("timeoutSeconds", random.randint(*WATCH_SECONDS))
         silence = float(asked["timeoutSeconds"]) + 30
-        async with await self._send("GET", path, asked) as answer:
+        async with await self._send("GET", path, asked, accept=self.watches_as) as answer:
             async for line in _lines(answer, silence):
                 event = _object(line)
                 if event.get("type") == "ERROR":

@@ -7,6 +7,7 @@ versions are rendered here, once for all watchers that ask for the same form. `e
 
 import asyncio
 import contextlib
+import logging
 import random
 from collections.abc import Callable
 
@@ -33,6 +34,8 @@ from wire.websocket_session import WebSocket, accept_websocket, handshake_refusa
 
 #: Upstream's --min-request-timeout: a watch lives once to twice this long.
 MIN_TIMEOUT = 1800
+
+log = logging.getLogger("apiserver.watch")
 
 PROTOBUF_STREAM = f"{PROTOBUF};stream=watch"
 
@@ -63,6 +66,8 @@ async def watch(server: APIServer, request: Request, row: Resource) -> web.Strea
     except (StorageUnavailable, FutureRevision) as error:
         raise ServiceUnavailable(f"storage: {error}") from error
     async with watching:
+        if representation.view is View.PARTIAL_LIST:
+            return await _until_an_event(request, watching)
         render = _renderer(server, request, store, representation)
         if is_websocket(request.http.headers):
             return await _over_websocket(request, watching, render)
@@ -94,6 +99,18 @@ async def _stream(request: Request, watching: Watch, render: Render | None, cont
             await response.write(b"".join([event.data for event in events]))
         else:
             await response.write(b"".join([render(event) for event in events]))
+    await response.write_eof()
+    return response
+
+
+async def _until_an_event(request: Request, watching: Watch) -> web.StreamResponse:
+    """Of what is no list no PartialObjectMetadataList can be made: upstream (`handlers/watch.go`) accepts such a watch
+    and ends it at its first event, without a word to the client."""
+    response = web.StreamResponse(status=200, headers=headers(request, JSON))
+    response.enable_chunked_encoding()
+    await response.prepare(request.http)
+    await watching.batch()
+    log.warning("watch.unrenderable path=%s reason='PartialObjectMetadataList is asked of an event'", request.http.path)
     await response.write_eof()
     return response
 
@@ -144,7 +161,7 @@ def _renderer(server: APIServer, request: Request, store: Store, representation:
     """How events become lines; None when the cache's own lines are right."""
     if representation.view is View.TABLE:
         return _TableRenderer(server, store, representation.version, views.include_object(request.query))
-    if representation.view in (View.PARTIAL, View.PARTIAL_LIST):
+    if representation.view is View.PARTIAL:
         version = representation.version
         return lambda event: event.form(("partial", version, store.row.version),
                                         lambda e: _partial_line(store, e, version))

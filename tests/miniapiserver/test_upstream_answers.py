@@ -1,5 +1,8 @@
 """Answers of a whole server that recordings of Kubernetes v1.36 show, and that no single kind explains."""
 
+import asyncio
+
+import pytest
 from filters_server import CONFIGMAPS, Server
 
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
@@ -50,6 +53,18 @@ async def test_metadata_of_a_list_has_another_name_than_of_an_object(server: Ser
         (406, "you requested PartialObjectMetadata, but the requested object is a list (*core.ConfigMapList)"),
         (406, "you requested PartialObjectMetadataList, but the requested object is not a list (*core.ConfigMap)")]
     assert (await server.get(CONFIGMAPS, Accept=PARTIAL.format("List"))).code == 200
+
+
+@pytest.mark.parametrize(("kind", "seconds", "events"), [("", 1, 1), ("List", 600, 0)])
+async def test_a_watch_ends_at_the_event_of_which_no_list_can_be_made(
+    server: Server, kind: str, seconds: int, events: int
+) -> None:
+    made = (await server.ask("POST", CONFIGMAPS, {"metadata": {"name": "n"}})).body
+    since = int(made["metadata"]["resourceVersion"]) - 1
+    path = f"{CONFIGMAPS}?watch=1&resourceVersion={since}&timeoutSeconds={seconds}"
+    async with asyncio.timeout(20):
+        answer = await server.get(path, Accept=PARTIAL.format(kind))
+    assert (answer.code, len(answer.raw.splitlines())) == (200, events)
 
 
 async def test_component_statuses_are_asked_for_and_not_stored(server: Server) -> None:

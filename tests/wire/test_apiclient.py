@@ -13,7 +13,7 @@ import yaml
 from aiohttp import web
 from wire_certificates import Certificates
 
-from wire.apiclient import APIError, Client, Expired, NotFound, resource_path
+from wire.apiclient import APIError, Client, Expired, Forbidden, NamespaceTerminating, NotFound, resource_path
 from wire.errors import ConnectionLost, DialRefused
 from wire.http import HTTPServer
 from wire.informer import Informer
@@ -90,10 +90,31 @@ async def test_a_refusal_is_raised_as_its_reason(tmp_path: Path) -> None:
             await client.get("/plain")
 
 
+def test_a_namespace_that_is_going_is_told_by_the_cause() -> None:
+    status = {"reason": "Forbidden", "code": 403, "details": {"causes": [{"reason": "NamespaceTerminating"}]}}
+    assert type(APIError.of(status)) is NamespaceTerminating
+    assert type(APIError.of(status | {"details": {}})) is Forbidden
+
+
 async def test_nobody_listening_is_a_dial_error(tmp_path: Path) -> None:
     client = Client.from_kubeconfig(kubeconfig(tmp_path / "c", "http://127.0.0.1:1"))
     with pytest.raises(DialRefused, match=r"dial tcp 127.0.0.1:1: connect: connection refused"):
         await client.get("/api")
+
+
+async def test_lists_and_watches_are_asked_for_in_their_own_forms(tmp_path: Path) -> None:
+    accepted: list[str] = []
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        accepted.append(request.headers["Accept"])
+        return web.Response() if "watch" in request.query else answer({"ok": True})
+
+    async with serving(handler, tmp_path) as client:
+        client.lists_as, client.watches_as = "application/json;as=L", "application/json;as=W"
+        await client.list("/api/v1/pods")
+        assert [event async for event in client.watch("/api/v1/pods", "1")] == []
+        await client.get("/api/v1/pods/p")
+    assert accepted == ["application/json;as=L", "application/json;as=W", "application/json"]
 
 
 async def test_watch_reads_an_event_of_ten_megabytes_in_small_pieces(tmp_path: Path) -> None:
