@@ -11,7 +11,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from konnectivity.protocol.grpc import GRPCConnection
 from konnectivity.protocol.grpcevents import (
@@ -79,6 +79,8 @@ class GRPCLink(asyncio.BufferedProtocol):
         self._pinged_at = 0.0
         self._pings = 0
         self._reason = "closed by the peer"
+        self.bytes_in = self.bytes_out = 0  # TLS not counted
+        self.error: str | None = None  # why it ended, if not by anybody's will
 
     def __repr__(self) -> str:
         return f"<GRPCLink {self.peername} calls={len(self.calls)}{' closed' if self.closed.done() else ''}>"
@@ -87,6 +89,12 @@ class GRPCLink(asyncio.BufferedProtocol):
     def peername(self) -> str:
         name = self.transport.get_extra_info("peername")
         return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "unix"
+
+    def get_extra_info(self, name: str) -> Any:
+        return self.transport.get_extra_info(name)
+
+    def when_closed(self, callback: Callable[[], None]) -> None:
+        self.closed.add_done_callback(lambda _: callback())
 
     # ------------------------------------------------------------ from the event loop
 
@@ -106,6 +114,7 @@ class GRPCLink(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self._last_heard = self._loop.time()
+        self.bytes_in += nbytes
         try:
             # A copy: what arrives is kept (by sockets that take it later) and the buffer is used again.
             events = self.connection.receive(bytes(self._buffer[:nbytes]))
@@ -125,7 +134,7 @@ class GRPCLink(asyncio.BufferedProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         if error is not None and self._reason == "closed by the peer":
-            self._reason = f"connection lost: {error}"
+            self._reason = self.error = f"connection lost: {error}"
         self._links.discard(self)
         calls, self.calls = list(self.calls.values()), {}
         for call in calls:
@@ -235,7 +244,9 @@ class GRPCLink(asyncio.BufferedProtocol):
             self._send_postponed()
         if self.connection.output_pieces and not self.transport.is_closing():
             self._flushed_at = time.monotonic()
-            self.transport.writelines(self.connection.take_output())
+            pieces = self.connection.take_output()
+            self.bytes_out += sum(map(len, pieces))
+            self.transport.writelines(pieces)
 
     def close(self, reason: str = "closed here") -> None:
         """Write what is due, then close. Idempotent."""
@@ -254,7 +265,7 @@ class GRPCLink(asyncio.BufferedProtocol):
         if silent < interval:
             return interval - silent + 0.001
         if silent >= interval + timeout:
-            self._reason = f"keepalive: nothing heard for {silent:.0f} s"
+            self._reason = self.error = f"keepalive: nothing heard for {silent:.0f} s"
             self.transport.abort()
             return timeout
         if self._pinged_at < self._last_heard:

@@ -21,11 +21,10 @@ from miniapiserver.egress.interface import EgressType
 from miniapiserver.egress.selector import EgressSelector
 from miniapiserver.egress.tunnels import NodeTunnelDown
 from miniapiserver.errors import PlainInternal, ServiceUnavailable
-from wire.connections import Connection, Ledger
-from wire.errors import DialError, DialTimeout, PeerProtocolError, TLSVerificationError
+from wire.connections import ClientCertificate, Connection, Ledger
+from wire.errors import DialError, DialTimeout, TLSVerificationError
 from wire.httpclient import HTTPClient
 from wire.net import DIAL_TIMEOUT, join_host_port
-from wire.protocol.x509 import read_certificate
 from wire.stream import Stream, open_stream
 from wire.tls import ClientTLS, client_context
 
@@ -106,7 +105,7 @@ class NodePath:
         self._verified = ClientTLS(kubelet_ca, client_cert, client_key, verify=kubelet_ca is not None)
         self._unverified = ClientTLS(None, client_cert, client_key, verify=False)
         self._anybody: ssl.SSLContext | None = None
-        self._credentials = _Credentials(client_cert)
+        self._credentials = ClientCertificate(client_cert)
         self._clients: dict[tuple[str, int, Trust], HTTPClient] = {}
         self._entries: WeakKeyDictionary[Stream, Connection] = WeakKeyDictionary()
 
@@ -235,28 +234,3 @@ class AddressRule:
             or address.is_link_local
             or address == ipaddress.IPv4Address("255.255.255.255")
         )
-
-
-class _Credentials:
-    """The client certificate as the ledger shows it."""
-
-    def __init__(self, cert: Path | None) -> None:
-        self._cert = cert
-        self._shown: tuple[int, str] | None = None
-
-    def shown(self) -> str:
-        if self._cert is None:
-            return "none"
-        try:
-            changed = self._cert.stat().st_mtime_ns
-            if self._shown is None or self._shown[0] != changed:
-                facts = read_certificate(ssl.PEM_cert_to_DER_cert(_first_pem(self._cert.read_text())))
-                self._shown = (changed, f"client certificate {facts.subject}")
-        except (OSError, ValueError, PeerProtocolError):
-            return f"client certificate {self._cert}"
-        return self._shown[1]
-
-
-def _first_pem(text: str) -> str:
-    end = "-----END CERTIFICATE-----"
-    return text[text.index("-----BEGIN CERTIFICATE-----") : text.index(end) + len(end)] + "\n"

@@ -70,6 +70,7 @@ def _agent(state: StateDir, ranges: Ranges, node: Node) -> Program:
         f"--proxy-server-port={AGENT_PORT}",
         f"--health-server-host={node.ip}",
         f"--admin-bind-address={node.ip}",
+        f"--connections-socket={state.connections_socket(name)}",
     )
     # Below the API server: an agent drains, that is, waits for the connections that the API server keeps open.
     return Program(name, argv, str(state.log(name)), layer=1)

@@ -11,14 +11,15 @@ import itertools
 import ssl
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from os import PathLike
+from pathlib import Path
+from typing import Any, Protocol
 
 from wire.errors import PeerProtocolError
 from wire.protocol.x509 import read_certificate
-from wire.stream import Stream
 
 JSON = dict[str, Any]
 
@@ -32,6 +33,19 @@ class Protection(enum.Enum):
     UNVERIFIED = "unverified"  # stand in between: encrypted, but to whom nobody checked
     PLAIN = "plain"  # read and write along
     NONE = "none"  # there was no connection
+
+
+class Carrier(Protocol):
+    """What an entry follows: a `wire.stream.Stream`, or whatever else carries bytes over one connection."""
+
+    @property
+    def bytes_in(self) -> int: ...
+    @property
+    def bytes_out(self) -> int: ...
+    @property
+    def error(self) -> BaseException | str | None: ...
+    def get_extra_info(self, name: str) -> Any: ...
+    def when_closed(self, callback: Callable[[], None]) -> None: ...
 
 
 @dataclass(slots=True)
@@ -68,10 +82,10 @@ class Connection:
         self._tls: str | None = None
         self._cipher: str | None = None
         self._der: bytes | None = None
-        self._stream: Stream | None = None
+        self._stream: Carrier | None = None
         self._bytes = (0, 0)
 
-    def connected(self, stream: Stream, ca: str | None = None) -> None:
+    def connected(self, stream: Carrier, ca: str | None = None) -> None:
         """The connection stands: take the facts of its TLS. `ca` names the bundle that a verification would mean.
 
         The entry closes with the stream.
@@ -79,6 +93,11 @@ class Connection:
         self._stream = stream
         self.observe(stream.get_extra_info("ssl_object"), ca)
         stream.when_closed(lambda: self.close(stream.error))
+
+    def secured(self, carrier: Carrier, version: str, cipher: str, verified_by: str) -> None:
+        """The connection stands, its peer verified and all bytes encrypted by what is no TLS (SSH)."""
+        self._tls, self._cipher, self.verified = version, cipher, verified_by
+        self.connected(carrier)
 
     def observe(self, ssl_object: Any, ca: str | None = None) -> None:
         """Read version, cipher, peer certificate and whether it was verified from a live ssl_object."""
@@ -213,6 +232,31 @@ class Ledger:
         """Every entry, live ones first, newest first."""
         entries = [*reversed(self._live.values()), *reversed(self._history)]
         return [entry.facts() for entry in entries]
+
+
+class ClientCertificate:
+    """A certificate file as the ledger names it; read again when it was replaced."""
+
+    def __init__(self, cert: str | PathLike[str] | None) -> None:
+        self._cert = Path(cert) if cert else None
+        self._shown: tuple[int, str] | None = None
+
+    def shown(self) -> str:
+        if self._cert is None:
+            return "none"
+        try:
+            changed = self._cert.stat().st_mtime_ns
+            if self._shown is None or self._shown[0] != changed:
+                facts = read_certificate(ssl.PEM_cert_to_DER_cert(_first_pem(self._cert.read_text())))
+                self._shown = (changed, f"client certificate {facts.subject}")
+        except (OSError, ValueError, PeerProtocolError):
+            return f"client certificate {self._cert}"
+        return self._shown[1]
+
+
+def _first_pem(text: str) -> str:
+    end = "-----END CERTIFICATE-----"
+    return text[text.index("-----BEGIN CERTIFICATE-----") : text.index(end) + len(end)] + "\n"
 
 
 def _certificate(der: bytes) -> JSON:

@@ -6,6 +6,7 @@ I return connected, non-blocking sockets and typed errors (`wire.errors`); whoev
 import asyncio
 import contextlib
 import socket
+import struct
 
 from wire.errors import DialError, dial_error
 
@@ -57,6 +58,17 @@ async def dial_unix(path: str, *, timeout: float = DIAL_TIMEOUT) -> socket.socke
         sock.close()
         raise
     return sock
+
+
+def tcp_bytes(sock: socket.socket) -> tuple[int, int]:
+    """Received, and sent and acknowledged, as the kernel counts them (`struct tcp_info`, tcp(7)). Raises OSError."""
+    if not hasattr(socket, "TCP_INFO"):
+        return 0, 0  # not Linux
+    received_after, acknowledged_after = 128, 120  # __u64 tcpi_bytes_received, tcpi_bytes_acked
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, received_after + 8)
+    (acknowledged,) = struct.unpack_from("=Q", info, acknowledged_after)
+    (received,) = struct.unpack_from("=Q", info, received_after)
+    return received, max(0, acknowledged - 1)  # the SYN counts, too
 
 
 def keep_alive(sock: socket.socket) -> None:

@@ -18,8 +18,10 @@ from konnectivity.health import health_handler
 from konnectivity.leasecalls import timed
 from konnectivity.leases import count_valid
 from wire.apiclient import APIError, Client
+from wire.connections import ClientCertificate, Ledger
 from wire.errors import WireError
 from wire.http import HTTPServer
+from wire.ledgerfeed import serve_ledger
 
 LEASE_INTERVAL = 10.0  # upstream's informer resync
 
@@ -32,11 +34,12 @@ class Agent:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.agent_id = config.agent_id or new_agent_id()
-        self.metrics = Metrics()
+        self.metrics, self.ledger = Metrics(), Ledger()
         self.health_port = self.admin_port = 0
         self._lease_count = 0  # 0: not counted
-        identity = Identity(self.agent_id, config.agent_identifiers, config.service_account_token_path)
-        self.sync = Sync(config, identity, self.metrics, lambda: self._lease_count)
+        certificate = ClientCertificate(config.agent_cert)
+        identity = Identity(self.agent_id, config.agent_identifiers, config.service_account_token_path, certificate)
+        self.sync = Sync(config, identity, self.metrics, self.ledger, lambda: self._lease_count)
         self._scope = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -58,6 +61,8 @@ class Agent:
         http = await self._scope.enter_async_context(HTTPServer(health_handler(self.checks, self.metrics_text, 503)))
         self.health_port = await http.listen(config.health_server_host or None, config.health_server_port)
         self.admin_port = await http.listen(config.admin_bind_address, config.admin_server_port)
+        if config.connections_socket:
+            await self._scope.enter_async_context(serve_ledger(self.ledger, config.connections_socket))
         client = None
         if config.count_server_leases:
             client = Client.from_kubeconfig(config.kubeconfig, user_agent="konnectivity-agent")

@@ -47,6 +47,7 @@ class Config:
     lease_label_selector: str = flag("k8s-app=konnectivity-server", "selector of the leases")
     server_count_source: str = flag("default", "default: leases if counted; max: the larger of both counts")
     kubeconfig: str = flag("", "how to reach the API server for leases")
+    connections_socket: str = flag("", "UNIX socket to serve the ledger of connections on")
 
 
 def load(arguments: Sequence[str] | None) -> Config:

@@ -23,9 +23,12 @@ from konnectivity.protocol.grpc import GRPCConnection
 from konnectivity.protocol.grpcevents import Message, Metadata
 from konnectivity.protocol.tunnel import AgentTunnel, DialAsked, DialCancelled, Event
 from konnectivity.tls import AgentTLS
+from wire.connections import ClientCertificate, Ledger
 from wire.errors import DialError, DialTimeout
+from wire.net import join_host_port
 
 CONNECT = "/AgentService/Connect"
+PURPOSE = "konnectivity tunnel"  # in the ledger
 CONNECT_TIMEOUT = 10.0  # TCP and TLS, and again for the server's answer: upstream's agent waits for ever
 EXTENDED_KEEPALIVE = (3.0, 8.0)
 PLAIN_KEEPALIVE = (30.0, 20.0)  # grpc-go servers punish more than one ping per 30 s
@@ -52,6 +55,15 @@ class Identity:
     agent_id: str
     identifiers: str
     token_path: str
+    certificate: ClientCertificate
+
+    @property
+    def credentials(self) -> str:
+        """As the ledger names them."""
+        shown = self.certificate.shown()
+        if not self.token_path:
+            return shown
+        return "bearer token" if shown == "none" else f"{shown}, bearer token"
 
     def metadata(self) -> Metadata:
         found = {"agentid": [self.agent_id], "agentidentifiers": [self.identifiers], EXTENSIONS_KEY: [EXTENSIONS]}
@@ -68,6 +80,10 @@ class Address:
     host: str
     port: int
     server_name: str
+
+    @property
+    def where(self) -> str:
+        return join_host_port(self.host, self.port)
 
 
 class ServerLink:
@@ -214,10 +230,23 @@ class ServerLink:
 
 
 async def connect(
-    address: Address, tls: AgentTLS, identity: Identity, metrics: Metrics, is_known: Callable[[str], bool]
+    address: Address,
+    tls: AgentTLS,
+    identity: Identity,
+    metrics: Metrics,
+    ledger: Ledger,
+    is_known: Callable[[str], bool],
 ) -> ServerLink:
     """A link to whoever answers at `address`. Raises ConnectFailed, or DuplicateServer if `is_known(server_id)`."""
-    grpc = await _open(address, tls)
+    entry = ledger.record(
+        source="konnectivity-agent", target=address.where, purpose=PURPOSE, credentials=identity.credentials
+    )
+    try:
+        grpc = await _open(address, tls)
+    except BaseException as error:
+        entry.close(str(error) or type(error).__name__)
+        raise
+    entry.connected(grpc, tls.ca or None)
     link = ServerLink(grpc, metrics)
     try:
         link.call(identity.metadata())
@@ -237,7 +266,7 @@ async def connect(
 
 async def _open(address: Address, tls: AgentTLS) -> GRPCLink:
     loop = asyncio.get_running_loop()
-    where = f"{address.host}:{address.port}"
+    where = address.where
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             transport, grpc = await loop.create_connection(

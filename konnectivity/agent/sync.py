@@ -21,6 +21,7 @@ from konnectivity.agent.config import Config
 from konnectivity.agent.metrics import Metrics
 from konnectivity.agent.serverlink import Address, ConnectFailed, DuplicateServer, Identity, ServerLink, connect
 from konnectivity.tls import AgentTLS
+from wire.connections import Ledger
 
 GROWTH = 1.5
 JITTER = 0.1
@@ -48,13 +49,16 @@ class Backoff:
 class Sync:
     """The links of one agent."""
 
-    def __init__(self, config: Config, identity: Identity, metrics: Metrics, count_leases: Callable[[], int]) -> None:
+    def __init__(
+        self, config: Config, identity: Identity, metrics: Metrics, ledger: Ledger, count_leases: Callable[[], int]
+    ) -> None:
         self.links: dict[str, ServerLink] = {}
         self.is_draining = False
         self._config = config
         self._identity = identity
         self._metrics = metrics
         self._count_leases = count_leases
+        self._ledger = ledger
         self._tls = AgentTLS(config.ca_cert, config.agent_cert, config.agent_key, (*config.alpn_proto, "h2"))
         self._told_count = 1
         self._changed = asyncio.Event()
@@ -93,7 +97,9 @@ class Sync:
         interval = self._config.sync_interval
         try:
             address = await self._next_address()
-            link = await connect(address, self._tls, self._identity, self._metrics, self.links.__contains__)
+            link = await connect(
+                address, self._tls, self._identity, self._metrics, self._ledger, self.links.__contains__
+            )
         except DuplicateServer as error:
             _log.debug("link.duplicate server=%s", error)
             backoff.reset()

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,7 @@ import asyncssh
 
 from wire.channelbridge import ChannelBridge, tcp_pair
 from wire.errors import ConnectionLost, DialError, DialTimeout, NoTunnel
-from wire.net import dial_tcp, join_host_port
+from wire.net import dial_tcp, join_host_port, tcp_bytes
 
 LOGIN_TIMEOUT: Final = 10.0
 # Short, so that a network that heals meets a fresh SYN and not the long pauses between retransmissions.
@@ -109,13 +109,16 @@ class Credentials:
 
 
 class _Watcher(asyncssh.SSHClient):
-    """Remembers how a connection ended."""
+    """Remembers how a connection ended, and tells it while the socket is still there."""
 
     def __init__(self) -> None:
         self.error: BaseException | None = None
+        self.when_lost: list[Callable[[], None]] = []
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.error = exc
+        for callback in self.when_lost:
+            callback()
 
 
 class SSHConnection:
@@ -125,6 +128,40 @@ class SSHConnection:
         self._connection, self._watcher, self._via = connection, watcher, via
         self._opening: set[asyncio.Task[Any]] = set()
         self.channels = 0
+        self._socket = connection.get_extra_info("socket")  # asyncssh forgets it when the end begins
+        self._counted = (0, 0)
+
+    # ------------------------------------------------------------ for the ledger (`wire.connections.Carrier`)
+
+    @property
+    def cipher(self) -> str:
+        return str(self._connection.get_extra_info("send_cipher"))
+
+    @property
+    def bytes_in(self) -> int:
+        return self._count()[0]
+
+    @property
+    def bytes_out(self) -> int:
+        return self._count()[1]
+
+    def _count(self) -> tuple[int, int]:
+        """SSH's own bytes, too: it does not count others. Of a closed socket, what was last known."""
+        with contextlib.suppress(OSError):
+            self._counted = tcp_bytes(self._socket)
+        return self._counted
+
+    @property
+    def error(self) -> BaseException | None:
+        return self._watcher.error
+
+    def get_extra_info(self, name: str) -> Any:
+        return self._connection.get_extra_info(name)
+
+    def when_closed(self, callback: Callable[[], None]) -> None:
+        self._watcher.when_lost.append(callback)
+
+    # ------------------------------------------------------------ channels
 
     async def open(self, host: str, port: int) -> socket.socket:
         """One end of a connected pair, the other of which feeds a channel. Raises DialError."""
@@ -172,6 +209,7 @@ class SSHConnection:
         return f"ssh connection lost: {self._watcher.error or 'closed by the node'}"
 
     async def aclose(self) -> None:
+        self._count()
         self._connection.abort()
         with contextlib.suppress(asyncssh.Error, OSError):
             await self._connection.wait_closed()

@@ -87,7 +87,7 @@ class NodeStreams:
         """With its path into the nodes' network, which ends with it. Raises ConfigError."""
         config, ledger = server.config, Ledger()
         async with contextlib.AsyncExitStack() as stack:
-            selector = await egress(server, stack)
+            selector = await egress(server, stack, ledger)
             stack.push_async_callback(selector.aclose)
             path = NodePath(selector, ledger, kubelet_ca=config.kubelet_certificate_authority,
                             client_cert=config.kubelet_client_certificate, client_key=config.kubelet_client_key,
@@ -125,7 +125,7 @@ class NodeStreams:
             raise Forbidden.resource(info.resource, info.group, info.name, verdict.reason)
 
 
-async def egress(server: APIServer, stack: contextlib.AsyncExitStack) -> EgressSelector:
+async def egress(server: APIServer, stack: contextlib.AsyncExitStack, ledger: Ledger) -> EgressSelector:
     """What the flags ask for; what it holds open ends with the stack. Raises ConfigError."""
     config = server.config
     if not config.ssh_user:
@@ -133,7 +133,7 @@ async def egress(server: APIServer, stack: contextlib.AsyncExitStack) -> EgressS
     if config.egress_selector_config_file is not None:
         raise ConfigError("--ssh-user and --egress-selector-config-file exclude each other")
     tunnels = await stack.enter_async_context(
-        ssh_tunnels(config, server.registry.store_of("nodes").cache, server.health, server.metrics))
+        ssh_tunnels(config, server.registry.store_of("nodes").cache, server.health, server.metrics, ledger))
     return EgressSelector({EgressType.CLUSTER: tunnels})
 
 

@@ -171,6 +171,8 @@ STREAMS: Mapping[str, Callable[[Kubectl], None]] = {
 
 
 def paths(cluster: TestCluster) -> set[str]:
-    """The ways of all connections the API server has made into the nodes' network, by its own ledger."""
+    """The ways of all connections the API server has made into the nodes' network, by its own ledger, but for the
+    tunnels themselves."""
     entries = asyncio.run(read_ledger(cluster.state.connections_socket("miniapiserver")))
-    return {entry["path"] for entry in entries if entry["from"] == "kube-apiserver"}
+    made = [entry for entry in entries if entry["from"] == "kube-apiserver" and entry["purpose"] != "SSH tunnel"]
+    return {entry["path"] for entry in made}

@@ -72,6 +72,41 @@ async def test_an_agent_does_not_talk_to_a_server_of_another_ca(
     assert "certificate verify failed" in caplog.text
 
 
+async def test_the_ledger_says_what_protects_the_link_and_when_it_ended(
+    certificates: Certificates, tmp_path: Path
+) -> None:
+    async with contextlib.AsyncExitStack() as life:
+        server = await life.enter_async_context(Server(server_config(certificates, tmp_path)))
+        async with Agent(agent_config(certificates, server)) as agent, target(echo) as port:
+            await until(lambda: len(server.backends) == 1)
+            client = await connect(server.config.uds_name, f"127.0.0.1:{port}")
+            (before,) = agent.ledger.snapshot()
+            client.writer.write(bytes(1000))
+            await client.reader.readexactly(1000)
+            (entry,) = agent.ledger.snapshot()
+            assert entry["bytesIn"] - before["bytesIn"] > 1000 < entry["bytesOut"] - before["bytesOut"]
+            assert (entry["to"], entry["purpose"]) == (f"127.0.0.1:{server.agent_port}", "konnectivity tunnel")
+            assert (entry["protection"], entry["verifiedBy"]) == ("verified", certificates.path("ca.crt"))
+            assert entry["tls"]["version"] == "TLSv1.3"
+            assert "127.0.0.1" in entry["peerCertificate"]["sans"]
+            assert entry["credentials"].startswith("client certificate ")
+            await client.aclose()
+            await life.aclose()
+            await until(lambda: not agent.ledger.live)
+            assert agent.ledger.snapshot()[-1]["ended"]
+
+
+async def test_a_server_of_another_ca_stands_in_the_ledger_as_refused(
+    certificates: Certificates, other_certificates: Certificates, tmp_path: Path
+) -> None:
+    config = server_config(other_certificates, tmp_path)
+    async with Server(config) as server, Agent(agent_config(certificates, server)) as agent:
+        await until(lambda: agent.ledger.snapshot() and not agent.ledger.live)
+        entry = agent.ledger.snapshot()[-1]
+        assert (entry["protection"], entry["state"]) == ("none", "failed")
+        assert "certificate verify failed" in entry["error"]
+
+
 async def test_replaced_certificates_are_used_without_a_restart(
     certificates: Certificates, other_certificates: Certificates, tmp_path: Path
 ) -> None:

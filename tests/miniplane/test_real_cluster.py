@@ -256,6 +256,18 @@ def test_restart_answers_when_the_old_process_has_gone(make_cluster: MakeCluster
     assert ask(cluster.state, {"do": "status"})["pid"] == cluster.status()["pid"]
 
 
+def test_paths_show_the_tunnel_itself_and_what_protects_it(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(egress="konnectivity")
+    entries = json.loads(miniplane("paths", "--json", cluster=cluster).stdout)
+    (tunnel,) = [entry for entry in entries if entry["purpose"] == "konnectivity tunnel"]
+    assert tunnel["process"] == "konnectivity-agent-node-1"
+    assert (tunnel["path"], tunnel["protection"], tunnel["state"]) == ("direct", "verified", "open")
+    assert tunnel["verifiedBy"].endswith("konnectivity-ca.crt")
+    assert tunnel["credentials"].startswith("client certificate ")
+    assert any(entry["path"].startswith("konnectivity") for entry in entries), "and what goes through it"
+    assert miniplane("paths", "--fail-on", "unverified", cluster=cluster).returncode == 0
+
+
 @pytest.mark.parametrize("egress", ["konnectivity", "konnectivity-tcp", "konnectivity-grpc"])
 def test_through_konnectivity_logs_come_and_without_an_agent_they_do_not(
     make_cluster: MakeCluster, egress: str

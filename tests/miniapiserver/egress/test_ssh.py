@@ -18,6 +18,7 @@ from miniapiserver.egress.tunnels import NodeTunnelDown, Phase, Tunnels
 from miniapiserver.endpoints.health import Health
 from miniapiserver.metrics import Metrics
 from tests.miniapiserver.egress.sshds import NODE, USER, MakeSshd, Sshd, echo, free_port, target
+from wire.connections import Ledger
 from wire.errors import DialError, NoTunnel
 
 
@@ -68,6 +69,28 @@ async def test_bulk_goes_both_ways_and_half_close_comes_back_as_the_end(sshd: Ss
             assert await reader.read(-1) == payload
             await sending
         await until(lambda: connection.channels == 0)
+
+
+async def test_the_ledger_follows_a_tunnel_to_its_end(sshd: Sshd) -> None:
+    payload, ledger = bytes(1_000_000), Ledger()
+    entry = ledger.record(source="kube-apiserver", target=sshd.address, purpose="SSH tunnel")
+
+    async def shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(payload)
+        await writer.drain()
+        writer.close()
+
+    async with target(shout) as port, connected(sshd) as connection:
+        entry.secured(connection, "SSH-2.0", connection.cipher, str(sshd.known_hosts))
+        async with streams(await connection.open("127.0.0.1", port)) as (reader, _writer):
+            assert len(await reader.read(-1)) == len(payload)
+        (facts,) = ledger.snapshot()
+        assert (facts["protection"], facts["verifiedBy"]) == ("verified", str(sshd.known_hosts))
+        assert facts["tls"] == {"version": "SSH-2.0", "cipher": "aes128-gcm@openssh.com"}
+        assert facts["bytesIn"] > len(payload) > facts["bytesOut"] > 0
+    (facts,) = ledger.snapshot()
+    assert facts["state"] in ("closed", "failed")
+    assert facts["bytesIn"] > len(payload), "and what it carried is known afterwards"
 
 
 async def test_everything_sent_before_a_close_arrives(sshd: Sshd) -> None:
@@ -332,5 +355,5 @@ async def test_without_a_key_and_pinned_hosts_the_server_does_not_start(
     files = {"ssh_keyfile": sshd.keyfile, "ssh_known_hosts": sshd.known_hosts}
     chosen = config(sshd, tmp_path, **{name: files[name] for name in given})
     with pytest.raises(ConfigError, match="no host key is learned on first use"):
-        async with ssh_tunnels(chosen, None, Health(), Metrics()):  # type: ignore[arg-type]
+        async with ssh_tunnels(chosen, None, Health(), Metrics(), Ledger()):  # type: ignore[arg-type]
             pass

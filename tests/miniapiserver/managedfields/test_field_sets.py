@@ -65,8 +65,13 @@ containers = st.lists(
             "image": text,
             "args": st.lists(text, max_size=2),
             "env": st.lists(st.fixed_dictionaries({"name": text}, optional={"value": text}), max_size=3),
+            # Not "": as a key that is another than the default, though defaulting makes it the same. Upstream's
+            # answer to such a list, applied twice, is a list with the port twice, too.
             "ports": st.lists(
-                st.fixed_dictionaries({"containerPort": st.integers(1, 3)}, optional={"protocol": text}), max_size=2
+                st.fixed_dictionaries(
+                    {"containerPort": st.integers(1, 3)}, optional={"protocol": st.sampled_from(["TCP", "UDP", "a"])}
+                ),
+                max_size=2,
             ),
             "resources": st.fixed_dictionaries(
                 {}, optional={"limits": st.dictionaries(text, st.sampled_from(["1", 1, "1000m", "x"]), max_size=2)}
@@ -118,7 +123,7 @@ def test_whatever_is_applied_merges_or_is_refused_and_applying_it_again_changes_
     try:
         live = applied(None, first, "one", False)
         obj = applied(live, second, "one" if same else "two", True)
-    except APIError:
+    except (APIError, Mismatch):
         return
     again = applied(obj, second, "one" if same else "two", False)
     assert _timeless(again) == _timeless(obj)
