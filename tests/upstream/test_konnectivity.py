@@ -25,10 +25,9 @@ from wire.tls import ClientTLS
 
 FOLDER = os.environ.get("KONNECTIVITY_UPSTREAM_BIN", "")
 
-pytestmark = [
-    pytest.mark.upstream,
-    pytest.mark.skipif(not FOLDER, reason="KONNECTIVITY_UPSTREAM_BIN does not name a folder"),
-]
+pytestmark = pytest.mark.upstream
+if not FOLDER:
+    pytest.skip("KONNECTIVITY_UPSTREAM_BIN does not name a folder", allow_module_level=True)
 
 
 @pytest.fixture(scope="session")

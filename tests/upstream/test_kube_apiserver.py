@@ -35,11 +35,11 @@ FOLDER = os.environ.get("KONNECTIVITY_UPSTREAM_BIN", "")
 PROGRAM = Path(FOLDER) / "kube-apiserver"
 KUBECTL = shutil.which("kubectl")
 
-pytestmark = [
-    pytest.mark.upstream,
-    pytest.mark.skipif(not FOLDER or not PROGRAM.exists(), reason="KONNECTIVITY_UPSTREAM_BIN holds no kube-apiserver"),
-    pytest.mark.skipif(KUBECTL is None, reason="no kubectl on this machine"),
-]
+pytestmark = pytest.mark.upstream
+if not FOLDER or not PROGRAM.exists():
+    pytest.skip("KONNECTIVITY_UPSTREAM_BIN holds no kube-apiserver", allow_module_level=True)
+if KUBECTL is None:
+    pytest.skip("no kubectl on this machine", allow_module_level=True)
 
 # What ours knows and kube-apiserver does not.
 OURS_ALONE = ("--bootstrap-token-file", "--connections-socket", "--proxy-allow-cidrs")
