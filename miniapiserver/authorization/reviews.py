@@ -20,7 +20,7 @@ EITHER = "exactly one of nonResourceAttributes or resourceAttributes must be spe
 def attributes_of_subject(review: JSON) -> Attributes:
     """Raises Invalid."""
     spec = review.get("spec") or {}
-    _refuse("SubjectAccessReview", review, [*_spec_errors(spec), *_user_errors(spec), *_metadata_errors(review)])
+    _refuse(review, [*_spec_errors(spec), *_user_errors(spec), *_metadata_errors(review)])
     return _attributes(spec, _user(spec))
 
 
@@ -37,7 +37,7 @@ def attributes_of_local_subject(review: JSON, namespace: str) -> Attributes:
     if spec.get("nonResourceAttributes") is not None:
         errors.append(invalid("spec.nonResourceAttributes", _internal(spec["nonResourceAttributes"]),
                               "disallowed on this kind of request"))
-    _refuse("LocalSubjectAccessReview", review, errors)
+    _refuse(review, errors)
     if metadata["namespace"] != namespace:
         raise BadRequest(f"spec.resourceAttributes.namespace must match namespace: {namespace}")
     return _attributes(spec, _user(spec))
@@ -46,7 +46,7 @@ def attributes_of_local_subject(review: JSON, namespace: str) -> Attributes:
 def attributes_of_self(review: JSON, user: UserInfo) -> Attributes:
     """Raises Invalid."""
     spec = review.get("spec") or {}
-    _refuse("SelfSubjectAccessReview", review, [*_spec_errors(spec), *_metadata_errors(review)])
+    _refuse(review, [*_spec_errors(spec), *_metadata_errors(review)])
     return _attributes(spec, user)
 
 
@@ -118,9 +118,10 @@ def _requirement(requirement: Mapping[str, Any]) -> str:
 # --- validation
 
 
-def _refuse(kind: str, review: JSON, errors: Sequence[FieldError]) -> None:
+def _refuse(review: JSON, errors: Sequence[FieldError]) -> None:
     if errors:
-        raise Invalid.fields(kind, GROUP, (review.get("metadata") or {}).get("name", ""), errors)
+        # Upstream names no kind here.
+        raise Invalid.fields("", GROUP, (review.get("metadata") or {}).get("name", ""), errors)
 
 
 def _internal(other: Mapping[str, Any]) -> JSON:

@@ -42,7 +42,8 @@ class ListOptions:
             return 0
         value, problem = parse_unsigned(self.resource_version)
         if problem:
-            raise BadRequest(f"Invalid value: {quote(self.resource_version)}: {problem}")
+            text = f"resourceVersion: Invalid value: {quote(self.resource_version)}: {problem}"
+            raise BadRequest(f"invalid resource version: {text}")
         return value
 
 

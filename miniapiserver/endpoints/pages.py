@@ -15,7 +15,7 @@ from miniapiserver.apiserver import APIServer
 from miniapiserver.endpoints import discovery, openapi
 from miniapiserver.endpoints.negotiation import JSON
 from miniapiserver.endpoints.responses import headers, json_object, not_found_page
-from miniapiserver.errors import MethodNotAllowed
+from miniapiserver.errors import MethodNotAllowed, NotFound
 from miniapiserver.request import Request
 
 Page = Callable[[Request], Awaitable[web.StreamResponse]]
@@ -73,7 +73,12 @@ class Pages:
 
     async def _discovery(self, request: Request) -> web.StreamResponse:
         found = self._documents.answer(request.info.path.rstrip("/"), request.http.headers.get("Accept", ""))
-        return not_found_page(request) if found is None else self._document(request, found)
+        if found is not None:
+            return self._document(request, found)
+        parts = request.info.path.strip("/").split("/")
+        if len(parts) == 3 and any(row.group == parts[1] for row in self._server.table.rows()):
+            raise NotFound.path()  # another version of a group that exists
+        return not_found_page(request)
 
     async def _openapi_document(self, request: Request) -> web.StreamResponse:
         found = self._openapi.answer(request.info.path.rstrip("/"), request.http.headers.get("Accept", ""),

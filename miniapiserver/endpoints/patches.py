@@ -56,8 +56,7 @@ def patch_kind(request: Request, row: Resource) -> str:
     media_type = request.http.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if media_type in ACCEPTED:
         return media_type
-    raise UnsupportedMediaType("the body of the request was in an unknown format - accepted media types include: "
-                               + ", ".join(ACCEPTED))
+    raise UnsupportedMediaType("415: Unsupported Media Type", details={})
 
 
 def _checked(patch: Patch, new: JSON, shown: str = "", noticed: Sequence[str] = ()) -> JSON:

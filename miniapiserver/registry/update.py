@@ -69,7 +69,8 @@ def _check_identity(store: Store, old: JSON, new: JSON) -> bool:
     asked = after.get("resourceVersion")
     if not asked:
         if not store.row.strategy.allow_unconditional_update:
-            raise Invalid.fields(store.row.kind, store.row.group, name, [
+            # Upstream (`registry/generic/registry/store.go`) names the resource here where others name the kind.
+            raise Invalid.fields(store.row.plural, store.row.group, name, [
                 invalid("metadata.resourceVersion", 0, "must be specified for an update")])
         return False
     if asked != before["resourceVersion"]:

@@ -147,7 +147,7 @@ class HorizontalPodAutoscalerStrategy(ObjectStrategy):
         if low is not None and low < 1:
             errors.append(invalid("spec.minReplicas", low, "must be greater than or equal to 1"))
         if high < 1:
-            errors.append(invalid("spec.maxReplicas", high, "must be greater than 0"))
+            errors.append(required("spec.maxReplicas", "must be set and greater than 0"))
         if low is not None and high < low:
             errors.append(invalid("spec.maxReplicas", high, "must be greater than or equal to `minReplicas`"))
         errors += _reference_errors(spec.get("scaleTargetRef") or {}, "spec.scaleTargetRef")
@@ -163,6 +163,11 @@ def _reference_errors(ref: JSON, path: str) -> list[FieldError]:
             errors.append(required(f"{path}.{key}"))
         else:
             errors += [invalid(f"{path}.{key}", text, words) for words in path_segment(text)]
+    version = ref.get("apiVersion") or ""
+    if version.count("/") > 1:
+        errors.append(invalid(f"{path}.apiVersion", version, f"unexpected GroupVersion string: {version}"))
+    elif "/" not in version and ref.get("kind") != "ReplicationController":
+        errors.append(invalid(f"{path}.apiVersion", version, "apiVersion must specify API group"))
     return errors
 
 

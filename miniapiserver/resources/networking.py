@@ -173,7 +173,7 @@ class NetworkPolicyStrategy(ObjectStrategy):
         kinds = spec.get("policyTypes") or ()
         if len(kinds) > 2:
             return [*errors, invalid("spec.policyTypes", kinds, "may not specify more than two policyTypes")]
-        return errors + [not_supported(f"spec.policyTypes[{index}]", kind or "", ("Egress", "Ingress"))
+        return errors + [not_supported(f"spec.policyTypes[{index}]", kind or "", ("Ingress", "Egress"))
                          for index, kind in enumerate(kinds) if kind not in ("Ingress", "Egress")]
 
 

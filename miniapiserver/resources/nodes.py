@@ -51,7 +51,7 @@ class NodeStrategy(ObjectStrategy):
 
     def check(self, obj: JSON) -> list[FieldError]:
         spec = obj.get("spec") or {}
-        errors = _taint_errors(spec.get("taints"), "spec.taints")
+        errors = _taint_errors(spec.get("taints"), "metadata.taints")
         cidrs = spec.get("podCIDRs") or []
         for index, cidr in enumerate(cidrs):
             errors += _cidr_errors(cidr or "", f"spec.podCIDRs[{index}]")

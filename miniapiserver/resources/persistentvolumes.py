@@ -35,10 +35,11 @@ _CLAIM_WORDS = (
 )
 
 
-def _mode_errors(modes: Any, path: str) -> list[FieldError]:
+def _mode_errors(modes: Any, path: str, none: str = "") -> list[FieldError]:
+    """`none`: what is said of none at all."""
     listed = [mode or "" for mode in modes or ()]
     if not listed:
-        return [required(path, "at least 1 access mode is required")]
+        return [required(path, none)]
     errors = [not_supported(path, mode, _MODES) for mode in listed if mode not in _MODES]
     if "ReadWriteOncePod" in listed and len(set(listed)) > 1:
         errors.append(forbidden_field(path, "may not use ReadWriteOncePod with other access modes"))
@@ -168,7 +169,7 @@ class PersistentVolumeClaimStrategy(ObjectStrategy):
 
     def check(self, obj: JSON) -> list[FieldError]:
         spec = obj.get("spec") or {}
-        errors = _mode_errors(spec.get("accessModes"), "spec.accessModes")
+        errors = _mode_errors(spec.get("accessModes"), "spec.accessModes", "at least 1 access mode is required")
         errors += label_selector_errors(spec.get("selector"), "spec.selector")
         storage = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
         where = "spec.resources[storage]"

@@ -5,6 +5,7 @@ from typing import Any
 from miniapiserver.errors import FieldError, invalid
 from miniapiserver.resources.columns import AGE, age, column, table
 from miniapiserver.resources.kinds import Group, status_of
+from miniapiserver.resources.names import path_segment_name
 from miniapiserver.resources.resource import Resource
 from miniapiserver.resources.selectors import label_selector_errors
 from miniapiserver.resources.strategy import ObjectStrategy
@@ -73,7 +74,9 @@ def rows() -> tuple[Resource, ...]:
         POLICY.row(
             kind,
             "poddisruptionbudgets",
-            PodDisruptionBudgetStrategy(status=True, generation=True, unconditional_update=False),
+            PodDisruptionBudgetStrategy(
+                names=path_segment_name, status=True, generation=True, unconditional_update=False
+            ),
             table=_TABLE,
             short=("pdb",),
             subresources=(status_of(kind),),

@@ -133,7 +133,7 @@ class LimitRangeStrategy(ObjectStrategy):
 def _default_container_limits(item: JSON) -> None:
     """A default limit is the maximum, a default request the default limit, else the minimum."""
     default = dict(item.get("max") or {}) | (item.get("default") or {})
-    request = dict(item.get("min") or {}) | (item.get("default") or {}) | (item.get("defaultRequest") or {})
+    request = dict(item.get("min") or {}) | default | (item.get("defaultRequest") or {})
     for key, value in (("default", default), ("defaultRequest", request)):
         if value:
             item[key] = value
@@ -173,7 +173,9 @@ def _order_errors(item: JSON, path: str) -> list[FieldError]:
         for name in sorted(set(lows) & set(highs)):
             if parse(lows[name]) > parse(highs[name]):
                 text = words.format(low=lows[name], high=highs[name])
-                errors.append(invalid(f"{path}.{where}[{name}]", (item.get(where) or {}).get(name), text))
+                # Of a default below the minimum, upstream shows the minimum.
+                shown = lows if (low_key, high_key) == ("min", "default") else item[where]
+                errors.append(invalid(f"{path}.{where}[{name}]", shown[name], text))
     return errors
 
 

@@ -11,7 +11,7 @@ from miniapiserver.errors import FieldError, duplicate, forbidden_field, invalid
 from miniapiserver.resources.columns import AGE, NONE, UNKNOWN, age, column, labels_text, table
 from miniapiserver.resources.kinds import PROXY_VERBS, Group, select, status_of
 from miniapiserver.resources.metadata import label_errors
-from miniapiserver.resources.names import dns1035_name, dns_label, dns_subdomain, label_key, port_number, range_words
+from miniapiserver.resources.names import dns_label, dns_subdomain, label_key, label_name, port_number, range_words
 from miniapiserver.resources.pods.spec import IP_WORDS, is_ip
 from miniapiserver.resources.pods.values import choice_errors, objects, port_or_name_errors
 from miniapiserver.resources.resource import Resource, Subresource, WriteContext
@@ -370,7 +370,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {"spec.clusterIP": ("spec", "clusterIP"), 
 
 
 def service_row(group: Group) -> Resource:
-    strategy = ServiceStrategy(names=dns1035_name, status=True, create_on_update=True, returns_deleted_object=True)
+    strategy = ServiceStrategy(names=label_name, status=True, create_on_update=True, returns_deleted_object=True)
     return group.row("Service", "services", strategy, table=_TABLE, short=("svc",), categories=("all",),
                      subresources=(Subresource("proxy", "ServiceProxyOptions", PROXY_VERBS), status_of("Service")),
                      selectable=select(_FIELDS), fields=tuple(_FIELDS))

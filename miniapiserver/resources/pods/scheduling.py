@@ -45,7 +45,7 @@ def _toleration_errors(toleration: JSON, path: str) -> list[FieldError]:
             errors.append(invalid(f"{path}.operator", value, ";".join(wrong)))
     elif operator == "Exists":
         if value:
-            errors.append(invalid(f"{path}.operator", toleration, "value must be empty when `operator` is 'Exists'"))
+            errors.append(invalid(f"{path}.operator", value, "value must be empty when `operator` is 'Exists'"))
     else:
         errors.append(not_supported(f"{path}.operator", operator, ("Equal", "Exists")))
     return errors + taint_effect_errors(effect, f"{path}.effect", optional=True)

@@ -88,7 +88,7 @@ def _late_errors(spec: JSON, path: str) -> list[FieldError]:
     if (preemption := spec.get("preemptionPolicy")) is not None:
         errors += choice_errors(f"{path}.preemptionPolicy", preemption, ("PreemptLowerPriority", "Never"))
     if (system := spec.get("os")) is not None:
-        errors += choice_errors(f"{path}.os.name", system.get("name"), ("linux", "windows"))
+        errors += choice_errors(f"{path}.os", system.get("name"), ("linux", "windows"))
     return errors
 
 

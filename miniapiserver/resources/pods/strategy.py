@@ -44,6 +44,8 @@ class PodStrategy(ObjectStrategy):
 
     def prepare_for_create(self, obj: JSON, context: WriteContext) -> None:
         spec = obj.get("spec") or {}
+        if (spec.get("terminationGracePeriodSeconds") or 0) < 0:
+            spec["terminationGracePeriodSeconds"] = 1
         status: JSON = {"phase": "Pending", "qosClass": qos_class(spec)}
         if spec.get("schedulingGates"):
             status["conditions"] = [gated_condition(context.now)]

@@ -97,7 +97,7 @@ def _strategy_errors(spec: JSON) -> list[FieldError]:
         return []
     if kind != "RollingUpdate":
         internal = {"Type": kind or "", "RollingUpdate": strategy.get("rollingUpdate")}
-        return [not_supported("spec.updateStrategy", internal, ("OnDelete", "RollingUpdate"))]
+        return [not_supported("spec.updateStrategy", internal, ("RollingUpdate", "OnDelete"))]
     if (rolling := strategy.get("rollingUpdate")) is None:
         return [required(path)]
     unavailable, surge = rolling.get("maxUnavailable"), rolling.get("maxSurge")

@@ -64,7 +64,10 @@ class JobStrategy(ObjectStrategy):
         super().prepare_for_create(obj, context)
         spec, meta = obj["spec"], metadata_of(obj)
         if not spec.get("manualSelector"):
+            is_named_by_template = meta.get("labels") == spec["template"]["metadata"].get("labels")
             generate_selector(spec, meta.get("uid") or "", meta.get("name") or "")
+            if is_named_by_template:  # upstream's defaulting lets both share one map
+                meta["labels"] = dict(spec["template"]["metadata"]["labels"])
 
     def validate(self, obj: JSON) -> list[FieldError]:
         spec, meta = obj.get("spec") or {}, metadata_of(obj)

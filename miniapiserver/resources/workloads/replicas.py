@@ -87,10 +87,9 @@ class ReplicationControllerStrategy(ObjectStrategy):
 
     def check(self, obj: JSON) -> list[FieldError]:
         spec = obj.get("spec") or {}
-        errors = count_errors(spec, _COUNTS)
         selector, template = spec.get("selector") or {}, spec.get("template")
-        if not selector:
-            errors.append(required("spec.selector"))
+        errors = [] if selector else [required("spec.selector")]
+        errors += count_errors(spec, _COUNTS)
         if template is None:
             return [*errors, required("spec.template")]
         labels = template_labels(spec)

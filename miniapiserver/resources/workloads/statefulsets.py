@@ -5,6 +5,7 @@ from typing import Any
 from miniapiserver.errors import FieldError, forbidden_field, invalid, required
 from miniapiserver.resources.columns import AGE, CONTAINERS, IMAGES, age, column, container_cells, table
 from miniapiserver.resources.kinds import SCALE, Group, status_of
+from miniapiserver.resources.names import label_name
 from miniapiserver.resources.pods.defaults import default_template
 from miniapiserver.resources.quantity import canonicalize
 from miniapiserver.resources.resource import Resource
@@ -39,9 +40,9 @@ class StatefulSetStrategy(ObjectStrategy):
             strategy["type"] = "RollingUpdate"
             strategy["rollingUpdate"] = strategy.get("rollingUpdate") or {}
         if (rolling := strategy.get("rollingUpdate")) is not None:
-            for key, value in (("partition", 0), ("maxUnavailable", 1)):
-                if rolling.get(key) is None:
-                    rolling[key] = value
+            if rolling.get("partition") is None:
+                rolling["partition"] = 0
+            rolling.pop("maxUnavailable", None)  # behind a gate that is off (MaxUnavailableStatefulSet)
         retention = spec["persistentVolumeClaimRetentionPolicy"] = (
             spec.get("persistentVolumeClaimRetentionPolicy") or {}
         )
@@ -131,5 +132,6 @@ _TABLE = table(column("Ready", "Number of the pod with ready state"), AGE, CONTA
 
 
 def stateful_set_row(group: Group) -> Resource:
-    return group.row("StatefulSet", "statefulsets", StatefulSetStrategy(status=True, generation=True), table=_TABLE,
+    strategy = StatefulSetStrategy(names=label_name, status=True, generation=True)
+    return group.row("StatefulSet", "statefulsets", strategy, table=_TABLE,
                      short=("sts",), categories=("all",), subresources=(SCALE, status_of("StatefulSet")))

@@ -76,7 +76,7 @@ def test_a_malformed_review_is_refused_in_upstreams_words(spec: JSON, metadata: 
     with pytest.raises(Invalid) as error:
         reviews.attributes_of_subject({"metadata": metadata, "spec": spec})
     assert error.value.message == (
-        f'SubjectAccessReview.authorization.k8s.io "" is invalid: {message}')
+        f'.authorization.k8s.io "" is invalid: {message}')
 
 
 def test_managed_fields_are_tolerated() -> None:

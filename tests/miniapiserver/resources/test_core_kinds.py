@@ -96,8 +96,8 @@ def test_a_node_keeps_the_status_it_registers_with() -> None:
 def test_taints_are_unique_and_have_an_effect() -> None:
     taints = [{"key": "a", "effect": "NoSchedule"}, {"key": "a", "effect": "NoSchedule"}, {"key": "b"}]
     _, errors = created("nodes", {"metadata": {"name": "n"}, "spec": {"taints": taints}})
-    assert words(errors)[0].startswith("spec.taints[1]: Duplicate value: ")
-    assert words(errors)[1] == "spec.taints[2].effect: Required value"
+    assert words(errors)[0].startswith("metadata.taints[1]: Duplicate value: ")
+    assert words(errors)[1] == "metadata.taints[2].effect: Required value"
 
 
 def test_node_table() -> None:

@@ -39,9 +39,12 @@ def test_a_port_out_of_range_is_wrong_twice() -> None:
         "spec.ports[0].targetPort: Invalid value: 99999: must be between 1 and 65535, inclusive]")
 
 
-def test_names_begin_with_a_letter() -> None:
+def test_names_may_begin_with_a_digit_and_are_labels() -> None:
+    """Since 1.36 (RelaxedServiceNameValidation)."""
     _, errors = created("services", service() | {"metadata": {"name": "1svc"}})
-    assert "a DNS-1035 label must consist of" in words(errors)[0]
+    assert not errors
+    _, errors = created("services", service() | {"metadata": {"name": "a_b"}})
+    assert "a lowercase RFC 1123 label must consist of" in words(errors)[0]
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_a_service_gets_the_address_family_there_is(spec: JSON, said: list[str])
 
 
 def test_a_behavior_is_completed_with_what_it_leaves_out() -> None:
-    spec = {"scaleTargetRef": {"kind": "D", "name": "d"}, "maxReplicas": 2,
+    spec = {"scaleTargetRef": {"kind": "D", "name": "d", "apiVersion": "g/v1"}, "maxReplicas": 2,
             "behavior": {"scaleDown": {"stabilizationWindowSeconds": 10}}}
     obj, errors = created("horizontalpodautoscalers", {"metadata": {"name": "h"}, "spec": spec}, "autoscaling")
     all_pods = {"type": "Percent", "value": 100, "periodSeconds": 15}
