@@ -4,6 +4,7 @@ My job: read a quantity exactly and print it in Kubernetes' canonical form (apim
 largest suffix of its own family that leaves a whole number. Pure; raises InvalidQuantity and nothing else.
 """
 
+import math
 import re
 from functools import lru_cache
 
@@ -63,25 +64,26 @@ def canonical(text: str) -> str:
 
 def binary(whole: int) -> str:
     """A whole number, not zero, in powers of 1024."""
-    power = 0
-    while whole % 1024 == 0 and power < 6:
-        whole //= 1024
-        power += 1
+    whole, power = _reduced(whole, 1024, 6)
     return f"{whole}{_BINARY_SUFFIX[power]}"
 
 
 def decimal(amount: int) -> str:
     """Billionths, not zero, in powers of 1000."""
-    power = -9
-    while amount % 1000 == 0 and power < 18:
-        amount //= 1000
-        power += 3
-    return f"{amount}{_SUFFIX[power]}"
+    amount, thousands = _reduced(amount, 1000, 9)
+    return f"{amount}{_SUFFIX[3 * thousands - 9]}"
 
 
 def _exponent(amount: int) -> str:
-    power = -9
-    while amount % 1000 == 0:
-        amount //= 1000
-        power += 3
+    amount, thousands = _reduced(amount, 1000)
+    power = 3 * thousands - 9
     return f"{amount}e{power}" if power else str(amount)
+
+
+def _reduced(amount: int, base: int, most: float = math.inf) -> tuple[int, int]:
+    """`amount`, not zero, without the factors `base` it has, but for those beyond `most`; and how many they were."""
+    count = 0
+    while count < most and amount % base == 0:
+        amount //= base
+        count += 1
+    return amount, count

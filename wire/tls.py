@@ -36,28 +36,20 @@ class ReloadingServerContext(ssl.SSLContext):
     """
 
     def follow(self, cert: Path, key: Path, client_ca: Sequence[Path], require: bool) -> "ReloadingServerContext":
-        self._files = (cert, key, tuple(client_ca), require)
-        self._stamp = stamp(cert, key, *client_ca)
-        self._fresh: ssl.SSLContext | None = None
-        _load_server(self, *self._files)
+        def make() -> ssl.SSLContext:
+            fresh = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            _load_server(fresh, cert, key, client_ca, require)
+            return fresh
+
+        self._followed = Followed((cert, key, *client_ca), make, self)
+        _load_server(self, cert, key, client_ca, require)
         # Typed as None by typeshed; a callable is what the ssl module documents.
         self.sni_callback = self._on_handshake
         return self
 
     def _on_handshake(self, handshake: Any, server_name: str | None, context: ssl.SSLContext) -> None:
-        cert, key, client_ca, _ = self._files
-        now = stamp(cert, key, *client_ca)
-        if now != self._stamp:
-            try:
-                fresh = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-                _load_server(fresh, *self._files)
-            except (OSError, ssl.SSLError):
-                # The writer is between the two files: keep the last good pair and look again next time.
-                pass
-            else:
-                self._fresh, self._stamp = fresh, now
-        if self._fresh is not None:
-            handshake.context = self._fresh
+        if (current := self._followed.context) is not self:
+            handshake.context = current
 
 
 def _load_server(context: ssl.SSLContext, cert: Path, key: Path, client_ca: Sequence[Path], require: bool) -> None:
@@ -118,11 +110,14 @@ class Followed:
     Between the two files of a rotation the last good pair still stands; without one, `make`'s error does.
     """
 
-    def __init__(self, paths: Sequence[Path | None], make: Callable[[], ssl.SSLContext]) -> None:
+    def __init__(
+        self, paths: Sequence[Path | None], make: Callable[[], ssl.SSLContext], first: ssl.SSLContext | None = None
+    ) -> None:
+        """`first`: what stands until a file changes, if somebody makes that of them now."""
         self._paths = [path for path in paths if path]
         self._make = make
-        self._stamp: Stamp = ()
-        self._context: ssl.SSLContext | None = None
+        self._stamp: Stamp = stamp(*self._paths) if first is not None else ()
+        self._context = first
 
     @property
     def context(self) -> ssl.SSLContext:

@@ -71,7 +71,7 @@ class Dispatch:
     def _unknown(self, request: Request) -> web.StreamResponse:
         """Below a group that exists upstream answers a Status, elsewhere the page of its path recorder."""
         info = request.info
-        if info.api_prefix == "api" or any(row.group == info.group for row in self._server.table.rows()):
+        if info.api_prefix == "api" or self._server.table.has_group(info.group):
             raise NotFound.path()
         return not_found_page(request)
 

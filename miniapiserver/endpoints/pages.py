@@ -76,7 +76,7 @@ class Pages:
         if found is not None:
             return self._document(request, found)
         parts = request.info.path.strip("/").split("/")
-        if len(parts) == 3 and any(row.group == parts[1] for row in self._server.table.rows()):
+        if len(parts) == 3 and self._server.table.has_group(parts[1]):
             raise NotFound.path()  # another version of a group that exists
         return not_found_page(request)
 

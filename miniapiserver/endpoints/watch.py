@@ -90,10 +90,15 @@ def _single_name(request: Request) -> str:
     return info.name if info.name and info.field_selector in ("", f"metadata.name={info.name}") else ""
 
 
-async def _stream(request: Request, watching: Watch, render: Render | None, content_type: str) -> web.StreamResponse:
+async def _begun(request: Request, content_type: str) -> web.StreamResponse:
     response = web.StreamResponse(status=200, headers=headers(request, content_type))
     response.enable_chunked_encoding()
     await response.prepare(request.http)
+    return response
+
+
+async def _stream(request: Request, watching: Watch, render: Render | None, content_type: str) -> web.StreamResponse:
+    response = await _begun(request, content_type)
     while events := await watching.batch():
         if render is None:
             await response.write(b"".join([event.data for event in events]))
@@ -106,9 +111,7 @@ async def _stream(request: Request, watching: Watch, render: Render | None, cont
 async def _until_an_event(request: Request, watching: Watch) -> web.StreamResponse:
     """Of what is no list no PartialObjectMetadataList can be made: upstream (`handlers/watch.go`) accepts such a watch
     and ends it at its first event, without a word to the client."""
-    response = web.StreamResponse(status=200, headers=headers(request, JSON))
-    response.enable_chunked_encoding()
-    await response.prepare(request.http)
+    response = await _begun(request, JSON)
     await watching.batch()
     log.warning("watch.unrenderable path=%s reason='PartialObjectMetadataList is asked of an event'", request.http.path)
     await response.write_eof()

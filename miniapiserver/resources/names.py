@@ -278,10 +278,6 @@ def label_name(name: str, prefix: bool = False) -> list[str]:
     return dns_label(_unmask(name, prefix))
 
 
-def dns1035_name(name: str, prefix: bool = False) -> list[str]:
-    return dns1035_label(_unmask(name, prefix))
-
-
 def path_segment_name(name: str, prefix: bool = False) -> list[str]:
     """RBAC names and everything else that only has to survive in a URL."""
     if prefix:

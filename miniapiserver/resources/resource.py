@@ -167,6 +167,9 @@ class TypeTable:
     def find(self, group: str, version: str, plural: str) -> Resource | None:
         return self._rows.get((group, version, plural))
 
+    def has_group(self, group: str) -> bool:
+        return any(row.group == group for row in self._rows.values())
+
     def has_version(self, group: str, version: str) -> bool:
         return any(row.group == group and row.version == version for row in self._rows.values())
 
